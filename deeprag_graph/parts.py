@@ -12,7 +12,8 @@ from langchain_core.retrievers import BaseRetriever
 from deeprag_graph.errors import OperatorError
 from deeprag_graph.policies.base import COMPLETION_TOKENS, Policy
 from deeprag_graph.policies.chat import ChatPolicy
-from deeprag_graph.retrieval import BM25Retriever, starter_index
+from deeprag_graph.retrieval import BM25Retriever, is_address, starter_index
+from deeprag_graph.retrieval.engine import require_elasticsearch
 from deeprag_graph.transcript import STOP
 
 PolicyKind = Literal["local", "chat", "completion"]
@@ -61,16 +62,23 @@ def make_policy(
     return ChatPolicy(_chat_model(model, base_url), stop=STOP if base_url else None)
 
 
-def make_retriever(index: str | None = None) -> BaseRetriever:
-    """Return the retriever over the index in a folder, or over the starter corpus.
+def make_retriever(index: str | None = None, *, parallel: int = 1) -> BaseRetriever:
+    """Return the retriever over the index in a folder, at `http(s)://HOST:PORT/NAME`, or over the starter corpus.
+
+    Args:
+        index: the folder, or the address of an index on an Elasticsearch server (credentials from the environment).
+        parallel: searches at a time, each of which gets a connection to a server of its own.
 
     Raises:
-        OperatorError: there is no index of ours in the folder.
+        OperatorError: there is no index of ours there.
     """
     if index is None:
         return BM25Retriever(starter_index())
-    if index.startswith(("http://", "https://")):
-        raise OperatorError(f"Elasticsearch ({index}) is not supported yet: give the folder of an index.")
+    if is_address(index):
+        require_elasticsearch()
+        from deeprag_graph.retrieval.elasticsearch import ElasticsearchBM25Retriever  # noqa: PLC0415 - an extra
+
+        return ElasticsearchBM25Retriever(index, connections=parallel)
     return BM25Retriever(index)
 
 

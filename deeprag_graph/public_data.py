@@ -1,4 +1,4 @@
-"""Fetch public question sets with their passages: from the folder $DEEPRAG_DATA, else from the Hugging Face hub."""
+"""Fetch public question sets and passages: from the folder $DEEPRAG_DATA, else from where they are published."""
 
 import csv
 import gzip
@@ -11,7 +11,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -20,12 +20,32 @@ from typing import Any, Self, TypeVar, cast
 
 from tqdm import tqdm
 
+from deeprag_graph.download import download
 from deeprag_graph.errors import OperatorError
 from deeprag_graph.questions import Question, read_questions, write_questions
 from deeprag_graph.retrieval.corpus import Corpus
 
-NAMES = ("hotpotqa", "2wikimultihopqa", "musique", "popqa", "nq", "webquestions", "bamboogle", "strategyqa", "cag")
+try:
+    import fcntl
+except ImportError:  # Windows, where nothing keeps two processes from the same download
+    fcntl = None  # type: ignore[assignment]
+
+QUESTION_SETS = (
+    "hotpotqa",
+    "2wikimultihopqa",
+    "musique",
+    "popqa",
+    "nq",
+    "webquestions",
+    "bamboogle",
+    "strategyqa",
+    "cag",
+)
+WIKIPEDIA = "wikipedia"  # passages alone
+WIKIPEDIA_URL = "https://dl.fbaipublicfiles.com/dpr/wikipedia_split/psgs_w100.tsv.gz"
+NAMES = (*QUESTION_SETS, WIKIPEDIA)
 PASSAGES = "passages.tsv.gz"
+UNFINISHED = "unfinished"  # folder in which a large download grows
 SPLITS = {"train.jsonl": "train", "dev.jsonl": "validation"}  # our file: the hub's split
 HUB_TIMEOUT = 10.0  # seconds to wait for the hub's first answer; the retries of `datasets` can take minutes
 _RECORD = "data.json"  # what the folder holds; written last, so a folder that has it is complete
@@ -37,51 +57,59 @@ Counts = dict[str, int]  # passages or questions in each file written, passages 
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """A question set in a folder: `files` maps each file, passages first, to its number of passages or questions."""
+    """What a folder holds: `files` maps each file, passages first, to its number of passages or questions.
+
+    `sha256` has the files' digests, in hex; none in a folder that an earlier release made.
+    """
 
     name: str
     source: str
     files: dict[Path, int]
+    sha256: dict[Path, str]
     fresh: bool  # False: it was there already
 
 
 def fetch(name: str, out: Path, *, limit: int | None = None, force: bool = False) -> Fetched:
-    """Put the question set `name` into the folder `out`: passages.tsv.gz, train.jsonl, dev.jsonl, as far as there are.
+    """Put the data `name` into the folder `out`: passages.tsv.gz, train.jsonl, dev.jsonl, as far as there are.
 
     The source is the folder $DEEPRAG_DATA if that is set (corpora/NAME.tsv.gz, questions/NAME-train.jsonl and
-    NAME-dev.jsonl), else the Hugging Face hub. `limit` takes only the first questions of each file, and from the hub
-    only their passages. A set that is there already is left as it is unless `force`; nothing else in `out` is touched,
-    and a fetch that is stopped leaves no file behind.
+    NAME-dev.jsonl), else the Hugging Face hub, and for the passages of Wikipedia the web. `limit` takes only the first
+    questions of each file, and from the hub only their passages. What is there already is left as it is unless
+    `force`; nothing else in `out` is touched. A fetch that is stopped leaves no file behind, but for that of Wikipedia,
+    which the next one goes on with.
 
     Raises `OperatorError` for a name that is unknown or that the source lacks, for a source that cannot be reached or
-    read, and for an `out` that holds something else or cannot be written.
+    read, for a `limit` of what has no questions, and for an `out` that holds something else or cannot be written.
     """
     out = Path(out)
     if name not in NAMES:
-        raise OperatorError(f"There is no question set {name!r}; choose one of {', '.join(NAMES)}.")
+        raise OperatorError(f"There is no data set {name!r}; choose one of {', '.join(NAMES)}.")
+    if name == WIKIPEDIA and limit:
+        raise OperatorError(
+            "wikipedia has no questions to limit, and its passages are fetched whole: leave out --limit."
+        )
     if out.exists() and not out.is_dir():
-        raise OperatorError(f"{out} is a file; name a folder for the question set.")
+        raise OperatorError(f"{out} is a file; name a folder for the data.")
     if not force and (there := _already_there(name, out, limit)):
         return there
-    folder = os.environ.get("DEEPRAG_DATA")
-    source = _Folder(name, Path(folder).expanduser()) if folder else _Hub(name)
+    source = _source(name)
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as work:  # removed on Ctrl-C, too
-            counts = source.write(Path(work), limit)
-            record = {"name": name, "source": source.place, "limit": limit, "files": counts}
-            (Path(work) / _RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-            _publish(Path(work), out)
+        with _kept_folder(out) if isinstance(source, _Web) else _passing_folder(out) as work:
+            counts = source.write(work, limit)
+            digests = {file: _sha256(work / file) for file in counts}
+            record = {"name": name, "source": source.place, "limit": limit, "files": counts, "sha256": digests}
+            (work / _RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+            _publish(work, out)
     except OSError as error:
         raise OperatorError(f"{out} cannot be written: {error.strerror or error}; choose another folder.") from error
-    return Fetched(name, source.place, {out / file: count for file, count in counts.items()}, fresh=True)
+    return _fetched(out, record, fresh=True)
 
 
 def _already_there(name: str, out: Path, limit: int | None) -> Fetched | None:
     present = [file for file in (PASSAGES, *SPLITS) if (out / file).exists()]
     try:
         record = json.loads((out / _RECORD).read_text(encoding="utf-8"))
-        held, source, held_limit, counts = (record[key] for key in ("name", "source", "limit", "files"))
+        held, _, held_limit, counts = (record[key] for key in ("name", "source", "limit", "files"))
     except (OSError, ValueError, KeyError, TypeError):
         if not present:
             return None
@@ -89,10 +117,62 @@ def _already_there(name: str, out: Path, limit: int | None) -> Fetched | None:
             f"{out} holds {present[0]} already; choose another folder, or --force to replace it."
         ) from None
     if (held, held_limit, set(counts)) == (name, limit, set(present)):
-        return Fetched(name, source, {out / file: count for file, count in counts.items()}, fresh=False)
+        return _fetched(out, record, fresh=False)
     part = "" if (held, held_limit) != (name, limit) else " but not all its files"
     part = f", the first {held_limit:,} questions of a file" if held_limit and not part else part
     raise OperatorError(f"{out} holds {held}{part}; choose another folder, or --force to replace it.")
+
+
+def _fetched(out: Path, record: dict[str, Any], *, fresh: bool) -> Fetched:
+    files, digests = ({out / file: of for file, of in record.get(key, {}).items()} for key in ("files", "sha256"))
+    return Fetched(record["name"], record["source"], files, digests, fresh)
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _source(name: str) -> "_Folder | _Hub | _Web":
+    if folder := os.environ.get("DEEPRAG_DATA"):
+        return _Folder(name, Path(folder).expanduser())
+    return _Web() if name == WIKIPEDIA else _Hub(name)
+
+
+@contextmanager
+def _passing_folder(out: Path) -> Iterator[Path]:
+    """Give a folder to work in, on the disk of `out`, that is gone afterwards, on Ctrl-C, too."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as work:
+        yield Path(work)
+
+
+@contextmanager
+def _kept_folder(out: Path) -> Iterator[Path]:
+    """Give a folder in `out` to work in, one process at a time, that stays as long as something unfinished is in it."""
+    work, new = out / UNFINISHED, not out.exists()
+    work.mkdir(parents=True, exist_ok=True)
+    lock = _lock(work)
+    try:
+        yield work
+    finally:
+        with suppress(OSError):  # where they are not empty
+            work.rmdir()
+            if new:
+                out.rmdir()
+        os.close(lock)
+
+
+def _lock(folder: Path) -> int:
+    """Lock a folder for as long as this process lives or until the number given back is closed."""
+    lock = os.open(folder if fcntl else os.devnull, os.O_RDONLY)
+    try:
+        if fcntl:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        raise OperatorError(f"Another process fetches to {folder.parent}; wait for it to end.") from None
+    return lock
 
 
 def _publish(work: Path, out: Path) -> None:
@@ -107,14 +187,19 @@ def _publish(work: Path, out: Path) -> None:
 
 
 class _Folder:
-    """Question sets in a folder: corpora/NAME.tsv.gz and questions/NAME-train.jsonl, NAME-dev.jsonl."""
+    """Data in a folder: corpora/NAME.tsv.gz and questions/NAME-train.jsonl, NAME-dev.jsonl."""
 
     def __init__(self, name: str, folder: Path) -> None:
         self.place = str(folder)
         self._corpus = folder / "corpora" / f"{name}.tsv.gz"
         files = {file: folder / "questions" / f"{name}-{file}" for file in SPLITS}
         self._questions = {file: path for file, path in files.items() if path.exists()}
-        if not self._questions:
+        if name == WIKIPEDIA and not self._corpus.exists():
+            raise OperatorError(
+                f"The folder {folder} (DEEPRAG_DATA) has no corpora/{name}.tsv.gz; "
+                f"set DEEPRAG_DATA to a folder that has, or unset it to fetch {WIKIPEDIA_URL}."
+            )
+        if name != WIKIPEDIA and not self._questions:
             held = [n for n in NAMES if any((folder / "questions").glob(f"{n}-*.jsonl"))]
             raise OperatorError(
                 f"The folder {folder} (DEEPRAG_DATA) has no questions/{name}-dev.jsonl or {name}-train.jsonl; "
@@ -125,7 +210,7 @@ class _Folder:
         """The passages stay whole under a limit: which of them are only distractors is not known here."""
         counts: Counts = {}
         if self._corpus.exists():
-            counts[PASSAGES] = sum(1 for _ in _bar(Corpus([self._corpus]), "passages"))
+            counts[PASSAGES] = _count(self._corpus)
             shutil.copyfile(self._corpus, work / PASSAGES)
         for file, path in self._questions.items():
             counts[file] = write_questions(work / file, _bar(read_questions(path)[:limit], file))
@@ -192,6 +277,27 @@ class _Hub:
             raise OperatorError(
                 f"{self._name} could not be had from the Hugging Face hub ({reason}); "
                 "try again later, or set DEEPRAG_DATA to a folder that has it."
+            ) from error
+
+
+class _Web:
+    """DPR's passages of Wikipedia, 21,015,324 in one file of 4.7 GB, which stays in the folder of work as it grows."""
+
+    def __init__(self) -> None:
+        self.place = WIKIPEDIA_URL
+
+    def write(self, work: Path, limit: int | None) -> Counts:
+        file = work / PASSAGES
+        otherwise = f"set DEEPRAG_DATA to a folder that has corpora/{WIKIPEDIA}.tsv.gz"
+        if not file.exists():  # else it was stopped while it was read
+            download(self.place, file, otherwise=otherwise)
+        try:
+            return {PASSAGES: _count(file)}
+        except OperatorError as error:
+            file.unlink()
+            reason = str(error).partition(";")[0]
+            raise OperatorError(
+                f"What came from {self.place} is damaged and was deleted ({reason}): run this again, or {otherwise}."
             ) from error
 
 
@@ -278,6 +384,25 @@ def _question(row: Row, answers: Iterable[str], titles: list[str], ids: list[int
 def _clean(text: str) -> str:
     """Decode HTML entities, which HotpotQA's titles have, and make any white space one blank: a passage is one line."""
     return " ".join(html.unescape(text).split())
+
+
+def _count(file: Path) -> int:
+    """Read a file of passages to its end, which tells whether it is whole, and count them."""
+    corpus, count = Corpus([file]), 0
+    bar = tqdm(
+        desc=f"reading {file.name}",
+        total=corpus.bytes_total,
+        unit="B",
+        unit_scale=True,
+        mininterval=0.5 if sys.stderr.isatty() else 10.0,  # without a terminal each refresh is a line of a log file
+        file=sys.stderr,
+    )
+    with bar:
+        for _ in corpus:
+            count += 1
+            bar.update(corpus.bytes_done - bar.n)
+        bar.update(corpus.bytes_total - bar.n)
+    return count
 
 
 def _bar(items: Iterable[_T], what: str, total: int | None = None) -> Iterator[_T]:

@@ -5,17 +5,20 @@ import functools
 import hashlib
 import inspect
 import logging
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 from langchain_core.documents import Document
 from langchain_core.retrievers import BaseRetriever
 from langgraph.store.base import BaseStore
+from langgraph.store.memory import InMemoryStore
 
 from deeprag_graph.transcript import Passage, make_passage
 from deeprag_graph.turn import Found
 
 _NAMESPACE = ("deeprag", "passages")
+_CACHED = 50_000  # retrievals: some 200 MB
 _log = logging.getLogger(__name__)
 
 
@@ -102,3 +105,22 @@ def _number(score: Any) -> float | None:
         return None if score is None else float(score)
     except (TypeError, ValueError):
         return None
+
+
+class PassageCache(InMemoryStore):
+    """A store for one run over many questions: in memory, and bounded, the oldest retrieval goes first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._keys: deque[tuple[tuple[str, ...], str]] = deque()
+
+    def put(self, namespace: tuple[str, ...], key: str, *args: Any, **settings: Any) -> None:
+        """Keep a retrieval."""
+        super().put(namespace, key, *args, **settings)
+        self._keys.append((namespace, key))
+        if len(self._keys) > _CACHED:
+            self.delete(*self._keys.popleft())
+
+    async def aput(self, namespace: tuple[str, ...], key: str, *args: Any, **settings: Any) -> None:
+        """Keep a retrieval; nothing here waits."""
+        self.put(namespace, key, *args, **settings)

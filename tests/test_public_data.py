@@ -1,20 +1,27 @@
-"""Fetching question sets: from a folder, from the hub in its own shapes, and what is refused, in own invented data."""
+"""Fetching data from a folder, from the hub in its own shapes, from a server; what is refused; own invented data."""
 
 import gzip
+import hashlib
+import itertools
 import json
+import random
+import signal
+import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from datasets import Dataset  # type: ignore[import-untyped]
 
-from deeprag_graph import public_data
+from deeprag_graph import download, public_data
 from deeprag_graph.errors import OperatorError
 from deeprag_graph.public_data import fetch
 from deeprag_graph.questions import read_questions
 from deeprag_graph.retrieval.corpus import Corpus
+from tests.file_server import FileServer
 
 LAMP, KEEPER, QUAY = "The lamp of Ekholm is lit. Ole tends it.", 'Ole is "the keeper".', "A quay of stone."
 
@@ -95,6 +102,28 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (root / "questions" / f"{file}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     monkeypatch.setenv("DEEPRAG_DATA", str(root))
     return root
+
+
+def packed_passages(count: int) -> bytes:
+    """Return passages that hardly pack, so that they take some time to come."""
+    rng = random.Random(count)
+    lines = [f"{n}\t{rng.randbytes(40).hex()}\tPage {n}\n" for n in range(1, count + 1)]
+    return gzip.compress("".join(["id\ttext\ttitle\n", *lines]).encode(), mtime=0)
+
+
+PAGES = 20_000
+WIKIPEDIA = packed_passages(PAGES)
+
+
+@pytest.fixture
+def web(monkeypatch: pytest.MonkeyPatch) -> Iterator[FileServer]:
+    """A server of invented passages in the place of Wikipedia's, after whose failures nobody waits."""
+    monkeypatch.delenv("DEEPRAG_DATA", raising=False)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr(download, "PAUSES", (0.0, 0.0))
+    with FileServer(WIKIPEDIA) as server:
+        monkeypatch.setattr(public_data, "WIKIPEDIA_URL", server.url)
+        yield server
 
 
 def refusal(name: str, out: Path, **options: Any) -> str:
@@ -196,6 +225,7 @@ def test_a_folder_gives_its_passages_and_questions_as_they_are(tmp_path: Path, f
     }
     assert fetched.fresh
     assert fetched.source == str(folder)
+    assert fetched.sha256 == {file: hashlib.sha256(file.read_bytes()).hexdigest() for file in fetched.files}
     held = contents(tmp_path / "new" / "out")
     assert held["passages.tsv.gz"] == (folder / "corpora" / "popqa.tsv.gz").read_bytes()
     assert held["dev.jsonl"] == (folder / "questions" / "popqa-dev.jsonl").read_bytes()
@@ -215,6 +245,15 @@ def test_a_set_that_is_there_is_left_alone_and_fetched_again_when_forced(tmp_pat
     forced = fetch("popqa", tmp_path / "out", force=True)
     assert forced.fresh
     assert [q["id"] for q in read_questions(tmp_path / "out" / "dev.jsonl")] == ["new"]
+
+
+def test_a_folder_of_an_earlier_release_that_has_no_digests_is_there_too(tmp_path: Path, folder: Path) -> None:
+    first = fetch("popqa", tmp_path / "out")
+    record = json.loads((tmp_path / "out" / "data.json").read_text())
+    del record["sha256"]
+    (tmp_path / "out" / "data.json").write_text(json.dumps(record))
+    again = fetch("popqa", tmp_path / "out")
+    assert (again.fresh, again.files, again.sha256) == (False, first.files, {})
 
 
 def test_another_set_in_the_folder_is_replaced_only_when_forced_and_other_files_stay(
@@ -323,3 +362,146 @@ def test_a_file_in_place_of_the_folder_is_refused_before_anything_is_fetched(tmp
     (tmp_path / "out").write_text("mine")
     assert "is a file; name a folder" in refusal("popqa", tmp_path / "out", force=True)
     assert "cannot be written" in refusal("popqa", tmp_path / "out" / "below")
+
+
+def test_wikipedia_comes_from_the_web_with_its_digest_in_the_record(
+    tmp_path: Path, web: FileServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fetched = fetch("wikipedia", tmp_path / "new" / "out")
+    file = tmp_path / "new" / "out" / "passages.tsv.gz"
+    digest = hashlib.sha256(WIKIPEDIA).hexdigest()
+    assert (fetched.source, fetched.files, fetched.sha256) == (web.url, {file: PAGES}, {file: digest})
+    assert set(contents(tmp_path / "new" / "out")) == {"passages.tsv.gz", "data.json"}
+    assert file.read_bytes() == WIKIPEDIA
+    assert json.loads((tmp_path / "new" / "out" / "data.json").read_text()) == {
+        "name": "wikipedia",
+        "source": web.url,
+        "limit": None,
+        "files": {"passages.tsv.gz": PAGES},
+        "sha256": {"passages.tsv.gz": digest},
+    }
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.index("passages.tsv.gz: 100%") < shown.err.index("reading passages.tsv.gz: 100%")
+
+
+def test_wikipedia_that_is_there_is_not_asked_for_again_unless_forced(tmp_path: Path, web: FileServer) -> None:
+    first = fetch("wikipedia", tmp_path / "out")
+    again = fetch("wikipedia", tmp_path / "out")
+    assert (again.fresh, again.files, again.sha256) == (False, first.files, first.sha256)
+    assert len(web.asked) == 1
+    web.content, web.etag = packed_passages(3), '"two"'
+    assert list(fetch("wikipedia", tmp_path / "out", force=True).files.values()) == [3]
+
+
+def test_a_forced_fetch_that_fails_keeps_what_was_there(tmp_path: Path, web: FileServer) -> None:
+    fetch("wikipedia", tmp_path / "out")
+    before = contents(tmp_path / "out")
+    web.faults = itertools.chain(["close 100000"], itertools.repeat("500"))
+    refusal("wikipedia", tmp_path / "out", force=True)
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {*before, "unfinished"}
+    assert (tmp_path / "out" / "passages.tsv.gz").read_bytes() == WIKIPEDIA
+    web.faults = iter(())
+    assert fetch("wikipedia", tmp_path / "out", force=True).fresh
+    assert web.asked[-1].start == 100_000
+    assert contents(tmp_path / "out") == before
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_a_command_that_is_killed_while_it_fetches_goes_on_with_the_rest(
+    how: signal.Signals, tmp_path: Path, web: FileServer
+) -> None:
+    half = len(WIKIPEDIA) // 2
+    web.faults = iter([f"stall {half}"])
+    command = (
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # ignored in the background
+        "from deeprag_graph import public_data; public_data.WIKIPEDIA_URL = sys.argv[1]\n"
+        "from deeprag_graph.cli import main; sys.exit(main(sys.argv[2:]))"
+    )
+    arguments = [web.url, "data", "wikipedia", "--out", str(tmp_path / "out")]
+    partial = tmp_path / "out" / "unfinished" / "passages.tsv.gz.partial"
+    with subprocess.Popen([sys.executable, "-c", command, *arguments], stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 60
+        while not (partial.exists() and partial.stat().st_size > half - 10_000) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert "Another process fetches to" in refusal("wikipedia", tmp_path / "out")
+        process.send_signal(how)
+        said = process.communicate(timeout=60)[1].splitlines()
+    held = partial.stat().st_size
+    assert process.returncode == (-9 if how == signal.SIGKILL else 130)
+    assert how == signal.SIGKILL or "are kept and the same command goes on from there." in said[-2]
+    assert not (tmp_path / "out" / "passages.tsv.gz").exists()
+
+    web.asked.clear()
+    assert fetch("wikipedia", tmp_path / "out").fresh
+    assert [(asked.start, asked.status, asked.sent) for asked in web.asked] == [(held, 206, len(WIKIPEDIA) - held)]
+    assert contents(tmp_path / "out")["passages.tsv.gz"] == WIKIPEDIA
+
+
+def test_a_download_that_came_but_was_not_read_to_its_end_is_not_fetched_again(
+    tmp_path: Path, web: FileServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(_: Path) -> int:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(public_data, "_count", stopped)
+        fetch("wikipedia", tmp_path / "out")
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"unfinished"}
+    assert fetch("wikipedia", tmp_path / "out").fresh
+    assert len(web.asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (WIKIPEDIA[:-5], "is a damaged gzip file"),
+        (WIKIPEDIA[:1000] + bytes(1000) + WIKIPEDIA[2000:], "is a damaged gzip file"),
+        (b"<html>Please sign in to this network.</html>", "its first line is '<html>Please sign in"),
+        (b"", "is empty"),
+    ],
+)
+def test_what_is_not_a_whole_file_of_passages_is_deleted_and_said_to_be_so(
+    content: bytes, reason: str, tmp_path: Path, web: FileServer
+) -> None:
+    web.content = content
+    message = refusal("wikipedia", tmp_path / "out")
+    assert message.startswith(f"What came from {web.url} is damaged and was deleted (")
+    assert reason in message
+    assert message.endswith("): run this again, or set DEEPRAG_DATA to a folder that has corpora/wikipedia.tsv.gz.")
+    assert not (tmp_path / "out").exists()
+    web.content = WIKIPEDIA
+    assert fetch("wikipedia", tmp_path / "out").fresh
+
+
+def test_a_length_that_says_too_little_gives_no_file(tmp_path: Path, web: FileServer) -> None:
+    web.faults = iter(["short 1000"])
+    assert "is damaged and was deleted" in refusal("wikipedia", tmp_path / "out")
+
+
+def test_a_server_that_has_not_wikipedia_is_one_sentence_and_leaves_nothing(tmp_path: Path, web: FileServer) -> None:
+    web.faults = itertools.repeat("404")
+    assert refusal("wikipedia", tmp_path / "out") == (
+        f"{web.url} could not be fetched (404 Not Found): "
+        "set DEEPRAG_DATA to a folder that has corpora/wikipedia.tsv.gz."
+    )
+    assert not (tmp_path / "out").exists()
+
+
+def test_wikipedia_comes_from_the_folder_if_there_is_one(tmp_path: Path, folder: Path, web: FileServer) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DEEPRAG_DATA", str(folder))
+        assert refusal("wikipedia", tmp_path / "out") == (
+            f"The folder {folder} (DEEPRAG_DATA) has no corpora/wikipedia.tsv.gz; "
+            f"set DEEPRAG_DATA to a folder that has, or unset it to fetch {web.url}."
+        )
+        (folder / "corpora" / "wikipedia.tsv.gz").write_bytes(packed_passages(3))
+        fetched = fetch("wikipedia", tmp_path / "out")
+    assert (fetched.source, list(fetched.files.values())) == (str(folder), [3])
+    assert contents(tmp_path / "out")["passages.tsv.gz"] == packed_passages(3)
+    assert web.asked == []
+
+
+def test_wikipedia_is_not_limited(tmp_path: Path, web: FileServer) -> None:
+    assert "leave out --limit." in refusal("wikipedia", tmp_path / "out", limit=7)
+    assert web.asked == []

@@ -8,7 +8,7 @@ from langchain_core.documents import Document
 from langchain_core.retrievers import BaseRetriever
 from langgraph.store.memory import InMemoryStore
 
-from deeprag_graph.search import asearch, search
+from deeprag_graph.search import PassageCache, asearch, search
 
 
 class Shelf(BaseRetriever):
@@ -76,3 +76,11 @@ def test_title_and_score_are_text_and_number(metadata: dict[str, Any], title: st
     passage = search(Shelf(document=Document("x", metadata=metadata)), "q", 1, None).passages[0]
     assert (passage["title"], passage["score"]) == (title, score)
     assert type(passage["score"]) in (float, type(None))
+
+
+async def test_a_cache_for_a_run_forgets_the_oldest_retrieval_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("deeprag_graph.search._CACHED", 2)
+    cache = PassageCache()
+    for query in ("a", "b", "c"):
+        await asearch(Fingerprinted(), query, 3, cache)
+    assert [search(Fingerprinted(), query, 3, cache).cached for query in ("c", "b", "a")] == [True, True, False]

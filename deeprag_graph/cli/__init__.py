@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from deeprag_graph.cli import ask, data, graph, index
+from deeprag_graph.cli import ask, data, graph, index, search
 from deeprag_graph.errors import DeepRAGError, OperatorError
 
 _EPILOG = """\
@@ -55,6 +55,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"deeprag {version('deeprag-graph')}")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (ask, index, data, graph):
+    for command in (ask, index, search, data, graph):
         command.add_parser(subparsers)
     return parser

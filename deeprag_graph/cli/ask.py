@@ -22,6 +22,7 @@ from deeprag_graph.matching import exact_match
 from deeprag_graph.narrative import Narrative, cost
 from deeprag_graph.parts import make_policy, make_retriever
 from deeprag_graph.questions import Question, read_questions
+from deeprag_graph.search import PassageCache
 from deeprag_graph.state import Context, Output, Usage, no_usage
 from deeprag_graph.turn import question_fault
 
@@ -72,7 +73,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 def _add_parts(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("model and passages")
-    group.add_argument("--index", metavar="INDEX", help="folder of an index (default: the starter corpus)")
+    group.add_argument("--index", metavar="INDEX", help="folder or http://HOST:PORT/NAME (default: starter corpus)")
     group.add_argument(
         "--policy",
         choices=("local", "chat", "completion"),
@@ -110,12 +111,13 @@ def run(args: argparse.Namespace) -> int:
         raise OperatorError(fault)
     context = _context(args)
     questions = None if args.questions is None else read_questions(args.questions)[: args.limit]
-    retriever = make_retriever(args.index)
+    retriever = make_retriever(args.index, parallel=args.concurrency)
     print("Making the model ready ...", file=sys.stderr, flush=True)
     policy = make_policy(args.policy, args.model, args.base_url, parallel=args.concurrency)
-    graph = build_graph(policy, retriever, context=context)
     if questions is None:
+        graph = build_graph(policy, retriever, context=context)
         return asyncio.run(_ask_one(graph, question or "", args))
+    graph = build_graph(policy, retriever, context=context, store=PassageCache())
     return asyncio.run(_ask_many(graph, questions, args))
 
 

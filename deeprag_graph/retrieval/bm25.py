@@ -1,9 +1,12 @@
 """Search an embedded BM25 index: tantivy's files on disk, memory-mapped, opened in milliseconds, nothing to start."""
 
+import json
 import shutil
 import tempfile
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -11,20 +14,12 @@ import tantivy
 
 from deeprag_graph.errors import OperatorError, RetrievalError
 from deeprag_graph.retrieval.analysis import analyze
-from deeprag_graph.retrieval.manifest import ENGINE_VERSION, Manifest, damaged
+from deeprag_graph.retrieval.folder import read_manifest, segments_of
+from deeprag_graph.retrieval.index import MOST_TERMS, Explanation, Hit, TermScore
+from deeprag_graph.retrieval.manifest import Manifest, damaged
+from deeprag_graph.retrieval.top import Scored, TopPassages
 
-TIE_BREAKER = 0.5
-MOST_TERMS = 1024  # distinct ones in a query
-
-
-@dataclass(frozen=True, slots=True)
-class Hit:
-    """A passage that was found; a higher `score` is better, and scores of different queries do not compare."""
-
-    id: str
-    title: str
-    text: str
-    score: float
+ENGINE_VERSION = version("tantivy")
 
 
 class BM25Index:
@@ -36,6 +31,7 @@ class BM25Index:
         self.manifest = manifest
         self._schema = index.schema
         self._searcher = index.searcher()
+        self._top = TopPassages(index)
 
     @classmethod
     def open(cls, path: str | Path) -> "BM25Index":
@@ -44,7 +40,7 @@ class BM25Index:
         Raises `OperatorError` if there is none, if it is none of ours or of another version, or if it is damaged.
         """
         path = Path(path).absolute()
-        manifest = Manifest.read(path)
+        manifest = read_manifest(path)
         while True:
             try:
                 opened = cls(path, manifest, _open_segments(path, manifest))
@@ -53,53 +49,58 @@ class BM25Index:
                 return opened
             except OperatorError:
                 # A build may have replaced the index, and removed the old files, since the manifest was read.
-                if (current := Manifest.read(path)) == manifest:
+                if (current := read_manifest(path)) == manifest:
                     raise
                 manifest = current
 
     def search(self, query: str, k: int = 3) -> list[Hit]:
-        """Return the `k` best passages for `query`, best first, equal scores in the order of the corpus.
-
-        The score is BM25 (k1 1.2, b 0.75) over the title and over the text: the better one and half of the other. A
-        word that the query has twice counts twice. The query is words alone: there is no syntax, any text is safe. Of a
-        query with more than 1,024 distinct terms the first 1,024 are used. Fewer than `k` passages come back if fewer
-        hold any of the words, and none if the query has no word or only stop words.
+        """Return the `k` best passages for `query`, best first; `PassageIndex` says what is best.
 
         Raises `OperatorError` if `k` is below 1 and `RetrievalError` if the files cannot be read any more.
         """
+        with self._failures():
+            return [self._hit(*found) for found in self._find(_query_terms(query), k)]
+
+    def search_many(self, queries: Sequence[str], k: int = 3) -> list[list[Hit]]:
+        """Return the passages of each of the queries, one after the other."""
+        return [self.search(query, k) for query in queries]
+
+    def explain(self, query: str, k: int = 3) -> list[Explanation]:
+        """Return what `search` returns, each passage with what its score is made of."""
+        terms = _query_terms(query)
+        with self._failures():
+            return [
+                Explanation(self._hit(score, address), self._term_scores(terms, address))
+                for score, address in self._find(terms, k)
+            ]
+
+    def _find(self, terms: Counter[str], k: int) -> list[Scored]:
         if k < 1:
             raise OperatorError(f"k must be at least 1, not {k}.")
-        if not (terms := Counter(analyze(query))):
-            return []
-        best = dict(list(terms.items())[:MOST_TERMS])
-        either = tantivy.Query.disjunction_max_query(
-            [self._any_of("title_terms", best), self._any_of("text_terms", best)], TIE_BREAKER
-        )
+        return self._top.find(terms, k) if terms else []
+
+    def _hit(self, score: float, address: tantivy.DocAddress) -> Hit:
+        document = self._searcher.doc(address)
+        id, title, text = (bytes(document.get_all(name)[0]).decode() for name in ("id", "title", "text"))
+        return Hit(id, title, text, score)
+
+    def _term_scores(self, terms: Counter[str], address: tantivy.DocAddress) -> list[TermScore]:
+        found = []
+        for field in ("title", "text"):
+            for term, count in terms.items():
+                query = tantivy.Query.term_query(self._schema, f"{field}_terms", term, "freq")
+                with suppress(ValueError):  # the passage does not hold the term
+                    found.append(_term_score(field, term, count, query.explain(self._searcher, address).to_json()))
+        return found
+
+    @contextmanager
+    def _failures(self) -> Iterator[None]:
         try:
-            return self._ranked(either, min(k, self._searcher.num_docs))
+            yield
         except BaseException as error:
-            if not _is_of_tantivy(error):
+            if isinstance(error, OperatorError) or not _is_of_tantivy(error):
                 raise
             raise RetrievalError(f"The search in {self.path} failed: {error}") from error
-
-    def _any_of(self, field: str, terms: dict[str, int]) -> tantivy.Query:
-        clauses = []
-        for term, count in terms.items():
-            clause = tantivy.Query.term_query(self._schema, field, term, "freq")
-            clauses.append((tantivy.Occur.Should, clause if count == 1 else tantivy.Query.boost_query(clause, count)))
-        return tantivy.Query.boolean_query(clauses)
-
-    def _ranked(self, query: tantivy.Query, k: int) -> list[Hit]:
-        # tantivy orders equal scores by segment, and segments are not in the order of the corpus. So take all passages
-        # that score like the last one, put them in order, then cut.
-        limit = k + 1
-        found = self._searcher.search(query, limit, count=False).hits
-        while len(found) == limit and found[k - 1][0] == found[-1][0]:
-            limit *= 4
-            found = self._searcher.search(query, limit, count=False).hits
-        ordinals = self._searcher.fast_field_values("ordinal", [address for _, address in found])
-        ranked = sorted(zip(found, ordinals, strict=True), key=lambda pair: (-pair[0][0], pair[1]))
-        return [_hit(score, self._searcher.doc(address)) for (score, address), _ in ranked[:k]]
 
     def __len__(self) -> int:
         """Return the number of passages."""
@@ -112,15 +113,19 @@ class BM25Index:
         return BM25Index.open, (self.path,)
 
 
+def _query_terms(query: str) -> Counter[str]:
+    return Counter(dict(list(Counter(analyze(query)).items())[:MOST_TERMS]))
+
+
 def _open_segments(path: Path, manifest: Manifest) -> tantivy.Index:
     _check_files(path, manifest)
     try:
-        return _open_tantivy(path / manifest.segments)
+        return _open_tantivy(segments_of(path, manifest.build))
     except BaseException as error:
         if not _is_of_tantivy(error):
             raise
         if manifest.engine_version == ENGINE_VERSION:
-            raise OperatorError(damaged(path)) from error
+            raise OperatorError(damaged(str(path))) from error
         raise OperatorError(
             f"The index {path} was built with tantivy {manifest.engine_version}, which tantivy {ENGINE_VERSION} "
             f"cannot read; build it again with: deeprag index FILE --out {path}"
@@ -128,13 +133,13 @@ def _open_segments(path: Path, manifest: Manifest) -> tantivy.Index:
 
 
 def _check_files(path: Path, manifest: Manifest) -> None:
-    segments = path / manifest.segments
+    segments = segments_of(path, manifest.build)
     try:
         sizes = {name: (segments / name).stat().st_size for name in manifest.files}
     except OSError:
         sizes = {}
     if sizes != manifest.files:
-        raise OperatorError(damaged(path))
+        raise OperatorError(damaged(str(path)))
 
 
 def _open_tantivy(segments: Path) -> tantivy.Index:
@@ -159,6 +164,18 @@ def _is_of_tantivy(error: BaseException) -> bool:
     return isinstance(error, ValueError | OSError) or type(error).__name__ == "PanicException"
 
 
-def _hit(score: float, document: tantivy.Document) -> Hit:
-    id, title, text = (bytes(document.get_all(name)[0]).decode() for name in ("id", "title", "text"))
-    return Hit(id, title, text, score)
+def _term_score(field: str, term: str, count: int, explanation: str) -> TermScore:
+    """Read tantivy's explanation of the score of one term in one passage."""
+    node = json.loads(explanation)
+    values = {}
+    for part in [node, *node["details"], *(leaf for inner in node["details"] for leaf in inner.get("details", []))]:
+        values[part["description"].split(",")[0]] = part["value"]
+    return TermScore(
+        field,
+        term,
+        score=count * node["value"],
+        frequency=values["freq"],
+        passages_with_term=int(values["n"]),
+        length=values["dl"],
+        average_length=values["avgdl"],
+    )

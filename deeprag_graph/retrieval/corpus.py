@@ -24,6 +24,8 @@ FORMATS = (
 
 LONGEST_LINE = 1 << 26  # bytes: what is longer is no passage, and must not fill the memory
 
+Place = tuple[Path, int]  # a file and the number of a line in it, from 1
+
 csv.field_size_limit(sys.maxsize)  # the default refuses fields above 128 KB
 
 
@@ -73,7 +75,7 @@ class Corpus:
         self.bytes_total = sum(_size(file) for file in self.files)
         self.bytes_done = 0
         self.sources: list[Source] = []
-        self.place = (Path(), 0)
+        self.place: Place = (Path(), 0)
         self._on_skip = on_skip
 
     def __iter__(self) -> Iterator[Passage]:

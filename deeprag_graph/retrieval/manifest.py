@@ -1,87 +1,83 @@
-"""The manifest of an embedded index: the one file that says what the index holds, how it was made, where its parts are.
+"""The manifest of an index: what it holds and how it was made, in the words that both engines keep with their data."""
 
-An index is a folder with `manifest.json` and the folder of tantivy's files that it names. Replacing an index is
-replacing its manifest, which is atomic.
-"""
-
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import version
-from pathlib import Path
-from typing import Any
+from typing import Any, Self, TypeGuard
 
 from deeprag_graph.errors import OperatorError
 from deeprag_graph.retrieval.analysis import SETTINGS
 from deeprag_graph.retrieval.corpus import Source
 
 FORMAT = "deeprag-bm25"
-SCHEMA_VERSION = 1
-ENGINE_VERSION = version("tantivy")
-FILE_NAME = "manifest.json"
+SCHEMA_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What `manifest.json` says.
+    """What an index says of itself.
 
-    `passages` are searchable, `skipped` counts the lines that gave none by reason; `seconds` is what the build took,
-    `created` its end (ISO 8601, UTC); `segments` is the folder of tantivy's files and `files` their sizes in bytes.
+    `build` tells this build from any other. `passages` are searchable; `offered` counts those that builds have handed
+    to the engine, so that the next one gets an ordinal of its own; `skipped` counts the lines that gave no passage, by
+    reason. `seconds` is what the builds took, `created` the end of the last (ISO 8601, UTC). `files` are the sizes in
+    bytes of the embedded engine's files.
     """
 
+    build: str
     passages: int
+    offered: int
     skipped: dict[str, int]
     sources: Sequence[Source]
     seconds: float
     created: str
-    segments: str
-    files: dict[str, int]
+    engine: str
+    engine_version: str
+    files: dict[str, int] = field(default_factory=dict)
     format: str = FORMAT
     schema_version: int = SCHEMA_VERSION
-    engine: str = "tantivy"
-    engine_version: str = ENGINE_VERSION
     analysis: dict[str, Any] = field(default_factory=lambda: SETTINGS)
 
-    def write(self, folder: Path) -> None:
-        """Write the manifest into `folder`, all of it or nothing."""
-        draft = folder / f"{FILE_NAME}.{self.segments}"
-        draft.write_text(json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        draft.replace(folder / FILE_NAME)
+    def to_json(self) -> dict[str, Any]:
+        """Return the manifest as JSON values."""
+        return asdict(self)
 
     @classmethod
-    def read(cls, folder: Path) -> "Manifest":
-        """Read the manifest of the index in `folder`; `OperatorError` says why there is none that can be used."""
-        if not folder.exists():
-            raise OperatorError(f"There is no index at {folder}; build one with: deeprag index FILE --out {folder}")
-        try:
-            content = json.loads((folder / FILE_NAME).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            content = None
-        if not isinstance(content, dict) or content.get("format") != FORMAT:
+    def from_json(cls, content: object, place: str) -> Self:
+        """Return the manifest that `content`, found at `place`, holds.
+
+        Raises `OperatorError` for what is no manifest, is of another version or of another analysis, or is damaged.
+        """
+        if not is_manifest(content):
+            raise OperatorError(f"{place} is not an index of passages; build one elsewhere with: {_build('PLACE')}")
+        if (version := content.get("schema_version")) != SCHEMA_VERSION:
             raise OperatorError(
-                f"{folder} is not an index of passages; build one elsewhere with: deeprag index FILE --out PATH"
+                f"The index {place} has version {version} and this release reads version {SCHEMA_VERSION}; "
+                f"build it again with: {_build(place)}"
             )
-        if content.get("schema_version") != SCHEMA_VERSION:
+        if content.get("analysis", SETTINGS) != SETTINGS:
             raise OperatorError(
-                f"The index {folder} has version {content.get('schema_version')} and this release reads version "
-                f"{SCHEMA_VERSION}; build it again with: deeprag index FILE --out {folder}"
+                f"The index {place} was built with another analysis of text than this release has; "
+                f"build it again with: {_build(place)}"
             )
         try:
-            sources = [Source(**source) for source in content.pop("sources")]
-            return cls(sources=sources, **content)
+            return cls(**{**content, "sources": [Source(**source) for source in content["sources"]]})
         except (KeyError, TypeError):
-            raise OperatorError(damaged(folder)) from None
+            raise OperatorError(damaged(place)) from None
 
 
-def is_index(folder: Path) -> bool:
-    """Whether `folder` is an index of ours, of whatever version, so that a build may replace it."""
-    try:
-        content = json.loads((folder / FILE_NAME).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(content, dict) and content.get("format") == FORMAT
+def is_manifest(content: object) -> TypeGuard[Mapping[str, Any]]:
+    """Whether this is the manifest of an index of ours, of whatever version, so that a build may replace it."""
+    return isinstance(content, Mapping) and content.get("format") == FORMAT
 
 
-def damaged(folder: Path) -> str:
+def missing(place: str) -> str:
+    """The sentence for a place without an index."""
+    return f"There is no index at {place}; build one with: {_build(place)}"
+
+
+def damaged(place: str) -> str:
     """The sentence for an index that is ours and cannot be used."""
-    return f"The index {folder} is damaged; build it again with: deeprag index FILE --out {folder}"
+    return f"The index {place} is damaged; build it again with: {_build(place)}"
+
+
+def _build(place: str) -> str:
+    return f"deeprag index FILE --out {place}"

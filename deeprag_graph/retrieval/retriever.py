@@ -34,7 +34,7 @@ class BM25Retriever(BaseRetriever):
     @property
     def fingerprint(self) -> str:
         """What tells this build of the index from any other, so that cached retrievals are never another's."""
-        return self.index.manifest.segments
+        return self.index.manifest.build
 
     def _get_relevant_documents(
         self, query: str, *, run_manager: CallbackManagerForRetrieverRun | None = None, k: int | None = None

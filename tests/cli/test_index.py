@@ -61,3 +61,15 @@ def test_a_file_without_passages_is_one_sentence_and_nothing_is_written(
     assert message.startswith("deeprag: ")
     assert sentence in message.lower()
     assert [entry.name for entry in tmp_path.iterdir()] == ([file.name] if content is not None else [])
+
+
+def test_passages_are_added_to_an_index(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    more, out = tmp_path / "more.tsv", str(tmp_path / "index")
+    more.write_text("id\ttext\ttitle\n2\tagain\t\n3\tThe Seld is a river.\tSeld\n")
+    assert main(["index", str(more), "--out", out, "--append"]) == 2
+    assert "There is no index at" in capsys.readouterr().err
+    assert main(["index", str(corpus), "--out", out]) == 0
+    assert main(["index", str(more), "--out", out, "--append"]) == 0
+    assert "3 passages in" in (shown := capsys.readouterr()).out
+    assert "(1 of them new), 1 lines skipped" in shown.out
+    assert "id seen before" in shown.err

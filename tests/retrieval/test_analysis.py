@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from deeprag_graph.retrieval import analysis
 from deeprag_graph.retrieval.analysis import LONGEST_TERM, analyze, analyze_joined, stem
 
 
@@ -90,3 +91,18 @@ def test_texts_with_a_blank_between_them_are_analysed_each_for_itself(one: str, 
 )
 def test_hostile_text_takes_linear_time(text: str) -> None:
     analyze(text)
+
+
+@given(st.text() | st.text(alphabet="a.'’:,;_ \u0308\u200d\u00a0\u2028\x1c1b°ƒİΣ中かカ🇳🇱🏽", max_size=40))
+def test_words_found_between_white_space_are_those_found_in_the_whole_text(text: str) -> None:
+    whole = [term for word in analysis._WORD.findall(text) for term in analysis._word_terms(word).split()]
+    assert analyze(text) == whole
+
+
+def test_a_full_dictionary_is_begun_anew_and_keeps_what_was_used_of_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(analysis, "_KEPT", 3)
+    asked: list[str] = []
+    terms = analysis._Terms(lambda text: asked.append(text) or text.upper())
+    for text in "abcabdabea":
+        assert terms[text] == text.upper()
+    assert asked == ["a", "b", "c", "d", "e"]

@@ -139,7 +139,7 @@ def scramble_the_segment_list(index: Path) -> None:
 
 
 def cut_the_manifest_short(index: Path) -> None:
-    (index / "manifest.json").write_text('{"format": "deeprag-bm25", "schema_version": 1}')
+    (index / "manifest.json").write_text('{"format": "deeprag-bm25", "schema_version": 2}')
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ def test_index_of_another_schema_version_is_refused_and_can_be_replaced(corpus: 
     build_index([corpus], out)
     manifest = json.loads((out / "manifest.json").read_text())
     (out / "manifest.json").write_text(json.dumps(manifest | {"schema_version": 0}))
-    with pytest.raises(OperatorError, match="has version 0 and this release reads version 1; build it again"):
+    with pytest.raises(OperatorError, match="has version 0 and this release reads version 2; build it again"):
         BM25Index.open(out)
     build_index([corpus], out)
     assert len(BM25Index.open(out)) == 5
@@ -173,7 +173,7 @@ def test_a_panic_of_the_engine_is_a_retrieval_error(index: BM25Index, monkeypatc
     def panic(*_: object) -> None:
         raise PanicException("index out of range")
 
-    monkeypatch.setattr(index, "_ranked", panic)
+    monkeypatch.setattr(index._top, "find", panic)
     with pytest.raises(RetrievalError, match="failed: index out of range"):
         index.search("harbour", 1)
 
@@ -187,3 +187,22 @@ def test_an_index_that_may_only_be_read_is_opened_and_nothing_is_written_to_it(c
     assert sorted(str(path) for path in tmp_path.rglob("*")) == before
     for folder in [tmp_path / "index", *(tmp_path / "index").glob("segments-*")]:
         folder.chmod(0o755)
+
+
+def test_an_explanation_adds_up_to_the_score_and_says_where_it_comes_from(index: BM25Index) -> None:
+    explanations = index.explain("harbour harbour lighthouse of Orra", 5)
+    assert [explanation.hit for explanation in explanations] == index.search("harbour harbour lighthouse of Orra", 5)
+    for explanation in explanations:
+        title, text = explanation.field_score("title"), explanation.field_score("text")
+        assert explanation.hit.score == pytest.approx(max(title, text) + 0.5 * min(title, text), rel=1e-5)
+    lighthouse = next(term for term in explanations[0].terms if (term.field, term.term) == ("text", "lighthous"))
+    assert (lighthouse.frequency, lighthouse.passages_with_term, lighthouse.length) == (1, 1, 6)
+    harbour = {e.hit.id: term for e in explanations for term in e.terms if term.term == "harbour"}
+    assert harbour["3"].passages_with_term == 3
+    once = {e.hit.id: term for e in index.explain("harbour", 5) for term in e.terms}
+    assert harbour["3"].score == pytest.approx(2 * once["3"].score)
+
+
+def test_many_queries_are_each_answered_like_one(index: BM25Index) -> None:
+    queries = ["harbour", "", "lighthouse of Orra"]
+    assert index.search_many(queries, 2) == [index.search(query, 2) for query in queries]

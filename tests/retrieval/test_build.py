@@ -6,8 +6,10 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -42,7 +44,7 @@ def test_manifest_says_what_is_in_the_index_and_where_from(corpus: Path, tmp_pat
     on_disk = json.loads((tmp_path / "index" / "manifest.json").read_text(encoding="utf-8"))
     assert (manifest.passages, manifest.skipped) == (5, {})
     assert on_disk["sources"][0].keys() == {"file", "bytes", "sha256"}
-    assert (on_disk["engine"], on_disk["schema_version"], on_disk["analysis"]["name"]) == ("tantivy", 1, "english")
+    assert (on_disk["engine"], on_disk["schema_version"], on_disk["analysis"]["name"]) == ("tantivy", 2, "english")
     assert BM25Index.open(tmp_path / "index").manifest == manifest
 
 
@@ -177,3 +179,133 @@ def test_without_fcntl_as_on_windows_the_package_imports_and_builds_and_spares_w
     subprocess.run([sys.executable, "-c", BUILD_WITHOUT_FCNTL, corpus, tmp_path / "index"], check=True)
     assert BM25Index.open(tmp_path / "index").search("lighthouse", 1)[0].id == "1"
     assert entries(tmp_path) == [".index.build-other", "corpus.tsv", "index"]
+
+
+def rows(*numbers: int) -> str:
+    return "id\ttext\ttitle\n" + "".join(f"{n}\tlamp number {n}\tLamp {n}\n" for n in numbers)
+
+
+def test_appending_gives_the_index_that_building_at_once_gives(tmp_path: Path) -> None:
+    one, other = tmp_path / "one.tsv", tmp_path / "other.tsv"
+    one.write_text(rows(1, 2, 3) + "broken\n")
+    other.write_text(rows(3, 4, 5))
+    whole = build_index([one, other], tmp_path / "whole")
+    build_index([one], tmp_path / "grown")
+    grown = build_index([other], tmp_path / "grown", append=True)
+    for name in ("passages", "offered", "skipped", "sources"):
+        assert getattr(grown, name) == getattr(whole, name)
+    for query in ("lamp", "number 3", "lamp number 5"):
+        hits = [BM25Index.open(tmp_path / name).search(query, 5) for name in ("whole", "grown")]
+        assert hits[0] == hits[1]
+        assert hits[0]
+
+
+def test_appending_what_is_there_changes_no_passage_and_open_indexes_stay_as_they_were(tmp_path: Path) -> None:
+    file, out = tmp_path / "corpus.tsv", tmp_path / "index"
+    file.write_text(rows(1, 2))
+    build_index([file], out)
+    before = BM25Index.open(out)
+    manifest = build_index([file], out, append=True)
+    assert (manifest.passages, manifest.skipped) == (2, {"id seen before": 2})
+    assert manifest.build != before.manifest.build
+    assert BM25Index.open(out).search("lamp", 5) == before.search("lamp", 5)
+    assert len(entries(out)) == 2
+
+
+def test_appending_needs_an_index_and_one_that_no_other_build_has_changed(corpus: Path, tmp_path: Path) -> None:
+    with pytest.raises(OperatorError, match="no index at"):
+        build_index([corpus], tmp_path / "index", append=True)
+    build_index([corpus], tmp_path / "index")
+    more = tmp_path / "more.tsv"
+    more.write_text(rows(11))
+
+    def meanwhile(*_: int) -> None:
+        build_index([corpus], tmp_path / "index")
+
+    with pytest.raises(OperatorError, match=r"Another build has changed the index .* meanwhile; append again"):
+        build_index([more], tmp_path / "index", append=True, progress=meanwhile)
+    assert len(BM25Index.open(tmp_path / "index")) == 5
+    assert entries(tmp_path) == ["corpus.tsv", "index", "more.tsv"]
+
+
+def test_only_elasticsearch_has_shards(corpus: Path, tmp_path: Path) -> None:
+    with pytest.raises(OperatorError, match="Only Elasticsearch has shards"):
+        build_index([corpus], tmp_path / "index", shards=2)
+
+
+def test_odd_passages_are_indexed_or_skipped_and_counted(tmp_path: Path) -> None:
+    file = tmp_path / "odd.jsonl"
+    odd = {
+        "greek": "Ο φάρος της Όρα",
+        "japanese": "オラの灯台",
+        "arabic": "منارة أورا",
+        "emoji": "🏮 lantern 🇳🇱",
+        "control": "bell \x07 null \x00 escape \x1b bell",
+        "megabyte": "rope " * 200_000,
+        "one word": "a" * 1_000_000,
+        "empty": "",
+        "blank": " \n",
+    }
+    lines = [json.dumps({"id": name, "title": "", "text": text}) for name, text in odd.items()]
+    file.write_text("\n".join([*lines, lines[0], "x" * 1_000_000, ""]))
+    manifest = build_index([file], tmp_path / "index")
+    assert (manifest.passages, manifest.skipped) == (7, {"empty text": 2, "id seen before": 1, "not JSON": 1})
+    index = BM25Index.open(tmp_path / "index")
+    queries = {
+        "φάρος": "greek",
+        "灯台": "japanese",
+        "أورا": "arabic",
+        "lantern": "emoji",
+        "bell": "control",
+        "rope": "megabyte",
+    }
+    for query, name in queries.items():
+        assert [(hit.id, hit.text) for hit in index.search(query, 1)] == [(name, odd[name])]
+
+
+SMALL_DISK = """
+import resource, sys
+from deeprag_graph.cli import main
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+sys.exit(main(["index", sys.argv[1], "--out", sys.argv[2]]))
+"""
+
+
+def test_a_disk_that_takes_no_more_is_one_sentence_and_the_old_index_stays(corpus: Path, tmp_path: Path) -> None:
+    build_index([corpus], tmp_path / "index")
+    large = tmp_path / "large.tsv"
+    large.write_text("id\ttext\ttitle\n" + "".join(f"{n}\t{n:x} {n * n:x} lamps\t{n}\n" for n in range(50_000)))
+    run = subprocess.run(
+        [sys.executable, "-c", SMALL_DISK, large, tmp_path / "index"], capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 2
+    assert "The index cannot be written to" in run.stderr.splitlines()[-1]
+    assert "Traceback" not in run.stderr
+    assert len(BM25Index.open(tmp_path / "index")) == 5
+    assert entries(tmp_path) == ["corpus.tsv", "index", "large.tsv"]
+
+
+@pytest.mark.slow
+def test_a_build_killed_at_any_moment_leaves_the_old_index_and_the_next_build_cleans_up(tmp_path: Path) -> None:
+    old, new, out = tmp_path / "old.tsv", tmp_path / "new.tsv", tmp_path / "index"
+    old.write_text(rows(1, 2, 3))
+    new.write_text("id\ttext\ttitle\n" + "".join(f"{n}\t{n:x} lamps of Orra\tLamp {n}\n" for n in range(60_000)))
+    build_index([old], out)
+    main = "import sys; from deeprag_graph.cli import main; sys.exit(main())"
+    command = [sys.executable, "-c", main, "index", str(new), "--out", str(out)]
+    began = time.monotonic()
+    subprocess.run(command, check=True, capture_output=True)
+    whole = time.monotonic() - began
+    build_index([old], out)
+    random = Random(0)
+    for _ in range(10):
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as build:
+            time.sleep(random.uniform(0, whole))
+            build.kill()
+        passages = len(BM25Index.open(out))  # killed after the last step, it has succeeded
+        assert passages in (3, 60_000)
+        assert len(BM25Index.open(out).search("lamp", 100)) == min(passages, 100)
+    subprocess.run(command, check=True, capture_output=True)
+    assert len(BM25Index.open(out)) == 60_000
+    assert entries(tmp_path) == ["index", "new.tsv", "old.tsv"]
+    assert len(entries(out)) == 2

@@ -1,0 +1,79 @@
+"""What Elasticsearch and its client raise, as one sentence for a person."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from elasticsearch import ApiError, TransportError, UnsupportedProductError
+from elasticsearch.exceptions import ConnectionTimeout, SerializationError, SSLError
+
+from deeprag_graph.errors import OperatorError, RetrievalError
+from deeprag_graph.retrieval.elasticsearch.address import CREDENTIALS, Address
+from deeprag_graph.retrieval.elasticsearch.client import PartialAnswerError
+from deeprag_graph.retrieval.manifest import missing
+
+_SHOWN = 200  # characters of what a server says
+
+
+@contextmanager
+def failures(address: Address, kind: type[OperatorError | RetrievalError]) -> Iterator[None]:
+    """Raise what fails inside as a `kind` with a sentence; no sentence holds credentials."""
+    try:
+        yield
+    except (ApiError, TransportError, PartialAnswerError) as error:
+        raise kind(_sentence(error, address)) from error
+
+
+def cause(error: ApiError) -> tuple[str, str]:
+    """Return the type and the reason of an error as the server names them, or "" where it does not."""
+    found: Any = error.body.get("error") if isinstance(error.body, dict) else None
+    if not isinstance(found, dict):
+        return "", ""
+    roots = found.get("root_cause")
+    root = roots[0] if isinstance(roots, list) and roots and isinstance(roots[0], dict) else found
+    return str(root.get("type", "")), str(root.get("reason", ""))
+
+
+def _sentence(error: Exception, address: Address) -> str:
+    server = f"Elasticsearch at {address.url}"
+    match error:
+        case PartialAnswerError():
+            return f"{server} could not search the whole index {address.name} ({error}), and a part is not taken for it."
+        case UnsupportedProductError() | SerializationError():
+            return f"What answers at {address.url} is not Elasticsearch; correct the address."
+        case ApiError():
+            return _of_answer(error, address, server)
+        case SSLError():
+            return (
+                f"There is no secure connection to {address.url} ({_short(error.message)}); set ELASTICSEARCH_CA_FILE to "
+                "the certificate of the authority that signed the server's, or write http:// if it has none."
+            )
+        case ConnectionTimeout():
+            return f"{server} takes too long to answer; look into its log, or try again."
+    return f"There is no Elasticsearch at {address.url} ({_short(getattr(error, 'message', ''))}); start it, or correct the address."
+
+
+def _of_answer(error: ApiError, address: Address, server: str) -> str:
+    kind, reason = cause(error)
+    said = _short(": ".join(filter(None, (kind, reason))) or "without a reason")
+    match error.meta.status, kind:
+        case 401, _:
+            return f"{server} does not accept these credentials, or wants some; set {CREDENTIALS}."
+        case _, "cluster_block_exception":
+            return f"{server} is closed for writing, most often since its disk is full ({said}); free some space and try again."
+        case 403, _:
+            return f"{server} does not allow this with these credentials ({said}); set {CREDENTIALS}."
+        case 404, "index_not_found_exception":
+            return missing(str(address))
+        case 404, "":
+            return f"What answers at {address.url} is not Elasticsearch; correct the address."
+        case (400 | 406), "media_type_header_exception":
+            return f"The {server} is not of version 8 or 9, which are supported ({said})."
+        case (429 | 502 | 503 | 504), _:
+            return f"{server} is overloaded or not ready (status {error.meta.status}, {said}); try again later."
+    return f"{server} refuses a request (status {error.meta.status}, {said})."
+
+
+def _short(text: object) -> str:
+    line = " ".join(str(text).split())
+    return line if len(line) <= _SHOWN else f"{line[:_SHOWN]}…"
