@@ -76,9 +76,12 @@ def make_retriever(index: str | None = None, *, parallel: int = 1) -> BaseRetrie
         return BM25Retriever(starter_index())
     if is_address(index):
         require_elasticsearch()
-        from deeprag_graph.retrieval.elasticsearch import ElasticsearchBM25Retriever  # noqa: PLC0415 - an extra
+        from deeprag_graph.retrieval.elasticsearch import (  # noqa: PLC0415 - an extra
+            ElasticsearchBM25Retriever,
+            ElasticsearchIndex,
+        )
 
-        return ElasticsearchBM25Retriever(index, connections=parallel)
+        return ElasticsearchBM25Retriever(ElasticsearchIndex.open(index, connections=parallel))
     return BM25Retriever(index)
 
 

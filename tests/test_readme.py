@@ -1,4 +1,4 @@
-"""The README: its Python runs as printed, its commands exist, its links lead somewhere."""
+"""The README and the pages of docs: their Python runs as printed, their commands exist, their links lead somewhere."""
 
 import pkgutil
 import re
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from langchain_core.embeddings import DeterministicFakeEmbedding
 from langchain_core.language_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage
 
@@ -16,6 +17,7 @@ from deeprag_graph.transcript import FINAL
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+RETRIEVAL = (ROOT / "docs" / "retrieval.md").read_text(encoding="utf-8")
 REPLIES = [
     "Follow up: Who painted The Goldfinch?\nLet's search the question in Wikipedia.",
     "Intermediate answer: Carel Fabritius\n"
@@ -23,8 +25,8 @@ REPLIES = [
 ]
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+def blocks(language: str, page: str = README) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", page, re.DOTALL)
 
 
 def test_the_python_runs_as_printed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,17 +46,30 @@ def test_the_python_runs_as_printed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_deeprag_command_parses() -> None:
-    lines = [line.split("deeprag ", 1)[1] for line in "\n".join(blocks("bash")).splitlines() if "deeprag " in line]
+    printed = "\n".join(block for page in (README, RETRIEVAL) for block in blocks("bash", page))
+    lines = [line.split("deeprag ", 1)[1] for line in printed.splitlines() if "deeprag " in line]
     commands = [shlex.split(line.split(">")[0], comments=True) for line in lines]
-    assert {command[0] for command in commands} == {"ask", "index", "data"}
+    assert {command[0] for command in commands} == {"ask", "index", "search", "data"}
     for command in commands:
         _parser().parse_args(command)
 
 
-@pytest.mark.parametrize("page", ["README.md", "paper_index.md", "CHANGELOG.md"])
+@pytest.mark.elasticsearch
+def test_the_other_retrievers_of_the_guide_answer(elasticsearch: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    embeddings = DeterministicFakeEmbedding(size=64)
+    monkeypatch.setattr("langchain.embeddings.init_embeddings", lambda _: embeddings)
+    model = GenericFakeChatModel(messages=cycle(map(AIMessage, REPLIES)))
+    names: dict[str, Any] = {"ELASTICSEARCH": elasticsearch, "model": model}
+    for block in blocks("python", RETRIEVAL):
+        exec(compile(block, "retrieval.md", "exec"), names)
+        passages = names["graph"].invoke({"question": "Who painted The Goldfinch?"})["passages"]
+        assert "Skagen" in [passage["title"] for passage in passages]
+
+
+@pytest.mark.parametrize("page", ["README.md", "paper_index.md", "CHANGELOG.md", "docs/retrieval.md"])
 def test_links_to_files_lead_to_files(page: str) -> None:
     links = re.findall(r"\]\(([^)#:]+)\)", (ROOT / page).read_text(encoding="utf-8"))
-    assert all((ROOT / link).exists() for link in links)
+    assert all(((ROOT / page).parent / link).exists() for link in links)
 
 
 def test_the_paper_index_names_code_and_tests_that_exist() -> None:

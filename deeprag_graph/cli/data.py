@@ -7,6 +7,7 @@ from deeprag_graph.cli import index
 from deeprag_graph.cli.arguments import positive
 from deeprag_graph.errors import OperatorError
 from deeprag_graph.public_data import PASSAGES, QUESTION_SETS, UNFINISHED, WIKIPEDIA_URL, Fetched, fetch
+from deeprag_graph.retrieval.engine import check_place
 
 _EPILOG = f"""\
 Question sets: {", ".join(QUESTION_SETS)}.
@@ -56,6 +57,8 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 def run(args: argparse.Namespace) -> int:
     """Fetch the data, say what is where, and index the passages or say what to do next; bars go to standard error."""
+    if args.index:
+        check_place(args.index)  # before hours of download, not after them
     fetched = fetch(args.name, args.out, limit=args.limit, force=args.force)
     print(
         f"{fetched.name} from {fetched.source}" + ("" if fetched.fresh else " is there already (--force: fetch again)")

@@ -76,6 +76,12 @@ def open_writer(
     return ElasticsearchWriter.begin(str(place), append=append, shards=shards or 1, on_refused=on_refused)
 
 
+def check_place(place: str | Path) -> None:
+    """Raise `OperatorError` unless an index can be built at a folder or an address: by a build of nothing."""
+    with open_writer(place, append=False, shards=None, on_refused=lambda _: None):
+        return
+
+
 def require_elasticsearch() -> None:
     """Raise `OperatorError` unless the extra is installed."""
     if importlib.util.find_spec("langchain_elasticsearch") is None:

@@ -126,3 +126,10 @@ def test_help_names_the_sets_the_folder_and_examples(capsys: pytest.CaptureFixtu
     assert "same command goes on from there" in " ".join(shown.split())
     assert "deeprag data wikipedia --out wikipedia --index wikipedia/index" in shown
     assert shown.count("deeprag data ") >= 3  # the usage and two examples
+
+
+def test_a_place_that_no_index_can_take_is_found_out_before_anything_is_fetched(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(OperatorError, match="is there already and is not an index"):
+        deeprag("wikipedia", "--out", str(tmp_path / "out"), "--index", str(tmp_path / "thesis.txt"))
+    assert not (tmp_path / "out").exists()

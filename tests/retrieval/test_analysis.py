@@ -102,7 +102,12 @@ def test_words_found_between_white_space_are_those_found_in_the_whole_text(text:
 def test_a_full_dictionary_is_begun_anew_and_keeps_what_was_used_of_late(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(analysis, "_KEPT", 3)
     asked: list[str] = []
-    terms = analysis._Terms(lambda text: asked.append(text) or text.upper())
+
+    def find(text: str) -> str:
+        asked.append(text)
+        return text.upper()
+
+    terms = analysis._Terms(find)
     for text in "abcabdabea":
         assert terms[text] == text.upper()
     assert asked == ["a", "b", "c", "d", "e"]

@@ -206,3 +206,15 @@ def test_an_explanation_adds_up_to_the_score_and_says_where_it_comes_from(index:
 def test_many_queries_are_each_answered_like_one(index: BM25Index) -> None:
     queries = ["harbour", "", "lighthouse of Orra"]
     assert index.search_many(queries, 2) == [index.search(query, 2) for query in queries]
+
+
+def test_an_index_removed_under_a_search_goes_on_answering_and_cannot_be_opened_again(
+    corpus: Path, tmp_path: Path
+) -> None:
+    build_index([corpus], tmp_path / "index")
+    opened = BM25Index.open(tmp_path / "index")
+    before = opened.search("lighthouse", 3)
+    shutil.rmtree(tmp_path / "index")
+    assert opened.search("lighthouse", 3) == before
+    with pytest.raises(OperatorError, match="no index at"):
+        BM25Index.open(tmp_path / "index")

@@ -55,9 +55,7 @@ def access() -> dict[str, Any]:
 
     Raises `OperatorError`, which never repeats them, for half of a pair, a key that cannot be one, or a missing file.
     """
-    key, user, password = (
-        os.environ.get(f"ELASTICSEARCH_{name}", "") for name in ("API_KEY", "USERNAME", "PASSWORD")
-    )
+    key, user, password = (os.environ.get(f"ELASTICSEARCH_{name}", "") for name in ("API_KEY", "USERNAME", "PASSWORD"))
     settings: dict[str, Any] = {}
     if key := key.strip():
         # What is no header would be quoted in full by whatever refuses it.

@@ -168,7 +168,9 @@ def server_version(client: Client) -> str:
             return ""
         raise
     if not version.startswith(("8.", "9.")):
-        raise OperatorError(f"The Elasticsearch at {_url(client)} is version {version}; versions 8 and 9 are supported.")
+        raise OperatorError(
+            f"The Elasticsearch at {_url(client)} is version {version}; versions 8 and 9 are supported."
+        )
     return version
 
 

@@ -10,7 +10,6 @@ from elasticsearch.exceptions import ConnectionTimeout, SerializationError, SSLE
 from deeprag_graph.errors import OperatorError, RetrievalError
 from deeprag_graph.retrieval.elasticsearch.address import CREDENTIALS, Address
 from deeprag_graph.retrieval.elasticsearch.client import PartialAnswerError
-from deeprag_graph.retrieval.manifest import missing
 
 _SHOWN = 200  # characters of what a server says
 
@@ -38,40 +37,41 @@ def _sentence(error: Exception, address: Address) -> str:
     server = f"Elasticsearch at {address.url}"
     match error:
         case PartialAnswerError():
-            return f"{server} could not search the whole index {address.name} ({error}), and a part is not taken for it."
+            return f"{server} could not search the whole of {address.name} ({error}), and a part is not taken for it."
         case UnsupportedProductError() | SerializationError():
             return f"What answers at {address.url} is not Elasticsearch; correct the address."
         case ApiError():
-            return _of_answer(error, address, server)
+            return f"{server} {_answered(error, address)}."
         case SSLError():
             return (
-                f"There is no secure connection to {address.url} ({_short(error.message)}); set ELASTICSEARCH_CA_FILE to "
-                "the certificate of the authority that signed the server's, or write http:// if it has none."
+                f"There is no secure connection to {address.url} ({_short(error.message)}); set ELASTICSEARCH_CA_FILE "
+                "to the certificate of the authority that signed the server's, or write http:// if it has none."
             )
         case ConnectionTimeout():
             return f"{server} takes too long to answer; look into its log, or try again."
-    return f"There is no Elasticsearch at {address.url} ({_short(getattr(error, 'message', ''))}); start it, or correct the address."
+    said = _short(getattr(error, "message", error))
+    return f"There is no Elasticsearch at {address.url} ({said}); start it, or correct the address."
 
 
-def _of_answer(error: ApiError, address: Address, server: str) -> str:
+def _answered(error: ApiError, address: Address) -> str:
     kind, reason = cause(error)
-    said = _short(": ".join(filter(None, (kind, reason))) or "without a reason")
-    match error.meta.status, kind:
+    status, said = error.meta.status, _short(": ".join(filter(None, (kind, reason))) or "without a reason")
+    match status, kind:
         case 401, _:
-            return f"{server} does not accept these credentials, or wants some; set {CREDENTIALS}."
+            end = f"does not accept these credentials, or wants some; set {CREDENTIALS}"
         case _, "cluster_block_exception":
-            return f"{server} is closed for writing, most often since its disk is full ({said}); free some space and try again."
+            end = f"is closed for writing, mostly since its disk is full ({said}); free some space and try again"
         case 403, _:
-            return f"{server} does not allow this with these credentials ({said}); set {CREDENTIALS}."
+            end = f"does not allow this with these credentials ({said}); set {CREDENTIALS}"
         case 404, "index_not_found_exception":
-            return missing(str(address))
-        case 404, "":
-            return f"What answers at {address.url} is not Elasticsearch; correct the address."
-        case (400 | 406), "media_type_header_exception":
-            return f"The {server} is not of version 8 or 9, which are supported ({said})."
-        case (429 | 502 | 503 | 504), _:
-            return f"{server} is overloaded or not ready (status {error.meta.status}, {said}); try again later."
-    return f"{server} refuses a request (status {error.meta.status}, {said})."
+            end = f"has no index {address.name}; build it with: deeprag index FILE --out {address}"
+        case ((400 | 406), "media_type_header_exception"):
+            end = f"is of a version that is not supported; versions 8 and 9 are ({said})"
+        case ((429 | 502 | 503 | 504), _):
+            end = f"is overloaded or not ready (status {status}, {said}); try again later"
+        case _:
+            end = f"refuses a request (status {status}, {said}); look whether this is the address of its index"
+    return end
 
 
 def _short(text: object) -> str:

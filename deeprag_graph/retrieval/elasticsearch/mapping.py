@@ -7,6 +7,8 @@ from deeprag_graph.errors import OperatorError
 from deeprag_graph.retrieval.elasticsearch.address import Address
 from deeprag_graph.retrieval.manifest import FORMAT, Manifest
 
+Index = Mapping[str, Any]  # as the server describes it
+
 MOST_HITS = 10_000  # of one search: the server's own limit, which an index may change and ours does not
 
 # The score needs how often a term occurs, and no positions: half of the size.
@@ -32,7 +34,7 @@ def new_mappings(beat: int) -> dict[str, Any]:
 
 
 def growing_meta(beat: int) -> dict[str, Any]:
-    """Return what an index says of itself while it grows: whose it is, and the server's time (s) when its build lived."""
+    """Return what an index says of itself while it grows: whose it is, and when (s) its build last lived."""
     return {"manifest": {"format": FORMAT}, "beat": beat}
 
 
