@@ -62,7 +62,7 @@ def make_policy(
     return ChatPolicy(_chat_model(model, base_url), stop=STOP if base_url else None)
 
 
-def make_retriever(index: str | None = None, *, parallel: int = 1) -> BaseRetriever:
+def make_retriever(index: str | None = None, *, parallel: int = 10) -> BaseRetriever:
     """Return the retriever over the index in a folder, at `http(s)://HOST:PORT/NAME`, or over the starter corpus.
 
     Args:

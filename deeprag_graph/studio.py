@@ -36,7 +36,7 @@ class StudioContext(Context):
     index: str = Field(
         "",
         title="Index",
-        description="Folder of an index built with `deeprag index`. Empty: the starter corpus.",
+        description="Folder or http://HOST:PORT/NAME, built with `deeprag index`. Empty: the starter corpus.",
         json_schema_extra={"langgraph_nodes": ["retrieve"]},
     )
 

@@ -60,6 +60,9 @@ class _Terms(dict[str, str]):
 
 def _chunk_terms(chunk: str) -> str:
     """Return the terms of what stands between white space, such as "(sailing-boats)."."""
+    word = chunk.strip("()[].,;:!?\"'")
+    if word.isascii() and word.isalnum():  # most are: the pattern below finds the same word, five times as slowly
+        return _terms_of_word[word]
     return " ".join(filter(None, map(_terms_of_word.__getitem__, _WORD.findall(chunk))))
 
 
@@ -89,9 +92,17 @@ def stem(word: str) -> str:
     """
     if len(word) <= 2:
         return word
-    if (match := _LATER_RULES.fullmatch(word)) and _MEASURE_ABOVE_0.search(match["before"]):
+    if (
+        ("bl" in word or "log" in word)
+        and (match := _LATER_RULES.fullmatch(word))
+        and _MEASURE_ABOVE_0.search(match["before"])
+    ):
         word = match["before"] + ("log" if match["suffix"] == "log" else "ble")
-    elif (match := _DOUBLE_CONSONANT.fullmatch(word)) and _VOWEL.search(match["before"]):
+    elif (
+        ("ed" in word or "ing" in word)
+        and (match := _DOUBLE_CONSONANT.fullmatch(word))
+        and _VOWEL.search(match["before"])
+    ):
         word = match["before"]
     stemmed: str = _porter.stemWord(word)
     return stemmed
@@ -113,7 +124,7 @@ def _characters(*categories: str) -> str:
 
 
 def _word_pattern() -> re.Pattern[str]:
-    """Return the pattern of a word (Unicode's default word breaks, UAX #29, without the rules for Hebrew quotes).
+    """Return the pattern of a word (Unicode's default word breaks, UAX #29).
 
     Each repetition is atomic, so the time is linear in the text, whatever it holds.
     """
@@ -136,14 +147,14 @@ def _word_pattern() -> re.Pattern[str]:
     in_both = ".'’‘․\ufe52\uff07\uff0e"
     in_letters = f"[{in_both}:·\u0387\u055f\u05f4\u2027\ufe13\ufe55\uff1a]"
     in_digits = f"[{in_both},;\u037e\u0589\u060c\u060d\u066c\u07f8\u2044\ufe10\ufe14\ufe50\ufe54\uff0c\uff1b]"
-    letters = f"(?>(?:{letter})++(?:{in_letters}{marks}(?:{letter})++)*+)"
+    hebrew = "[\u05d0-\u05ea\u05ef-\u05f2\ufb1d\ufb1f-\ufb28\ufb2a-\ufb4f]"
+    in_hebrew = f'(?<={hebrew})"(?={hebrew})'
+    letters = f"(?>(?:{letter})++(?:(?:{in_letters}{marks}|{in_hebrew})(?:{letter})++)*+(?:(?<={hebrew})')?+)"
     digits = f"(?>(?:{digit})++(?:{in_digits}{marks}(?:{digit})++)*+)"
     word = f"(?:{letters}|{digits}|_{marks})++"
     picture = f"[{pictures}]{marks}(?:(?<=\u200d)[{pictures}]{marks})*+"
     flag = "[\U0001f1e6-\U0001f1ff]{2}"
-    # Most words are of this kind, and the general pattern finds the same ones at a fifth of the speed.
-    plain_word = r'[A-Za-z0-9]++(?=[ )"-]|[.,] |\Z)'
-    return re.compile(f"{plain_word}|{word}|(?:[{katakana}]{marks})++|[{hiragana}{ideographs}]{marks}|{picture}|{flag}")
+    return re.compile(f"{word}|(?:[{katakana}]{marks})++|[{hiragana}{ideographs}]{marks}|{picture}|{flag}")
 
 
 _WORD = _word_pattern()

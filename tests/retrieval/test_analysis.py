@@ -36,6 +36,7 @@ def test_words_are_lowered_stemmed_and_freed_of_possessives_and_stop_words(text:
         ("nai\u0308ve", ["nai\u0308v"]),
         ("one\u200btwo", ["on", "two"]),
         ("İzmir ΣΟΦΟΣ", ["izmir", "σοφοσ"]),
+        ("""צה"ל "שלום" ר' א"1""", ['צה"ל', "שלום", "ר'", "א", "1"]),
     ],
 )
 def test_words_break_where_unicode_says(text: str, terms: list[str]) -> None:
