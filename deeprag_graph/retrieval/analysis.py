@@ -35,9 +35,9 @@ def analyze(text: str) -> list[str]:
 
 
 def analyze_joined(text: str) -> str:
-    """Return the terms of `text` joined by blanks: the form in which they are handed to the index."""
+    """Return the terms of `text` with one or more blanks between them: the form in which the index takes them."""
     # No word goes across white space, and to look up what stands between is three times as fast as to find the words.
-    return " ".join(filter(None, map(_terms_of_chunk.__getitem__, text.split())))
+    return " ".join(map(_terms_of_chunk.__getitem__, text.split()))
 
 
 class _Terms(dict[str, str]):

@@ -191,7 +191,12 @@ def _parse_json(line: str) -> Passage:
         raise _Malformed("not JSON") from None
     if not isinstance(row, dict):
         raise _Malformed("not a JSON object")
-    return _passage(id=row.get("id"), title=row.get("title"), text=row.get("text", row.get("contents")))
+    passage = _passage(id=row.get("id"), title=row.get("title"), text=row.get("text", row.get("contents")))
+    try:  # JSON can spell half of a surrogate pair, which no index and no model takes
+        f"{passage.id}{passage.title}{passage.text}".encode()
+    except UnicodeEncodeError:
+        raise _Malformed("not Unicode") from None
+    return passage
 
 
 def _passage(*, id: object, title: object, text: object) -> Passage:
@@ -205,8 +210,4 @@ def _passage(*, id: object, title: object, text: object) -> Passage:
         raise _Malformed("title is not a string")
     if not text.strip():
         raise _Malformed("empty text")
-    try:  # JSON can spell half of a surrogate pair, which no index and no model takes
-        "".join((id, title or "", text)).encode()
-    except UnicodeEncodeError:
-        raise _Malformed("not Unicode") from None
     return Passage(id.strip(), title or "", text)

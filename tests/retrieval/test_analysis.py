@@ -78,7 +78,7 @@ def test_an_overlong_word_is_cut_into_pieces() -> None:
 @given(st.text())
 def test_terms_are_never_empty_never_hold_white_space_and_are_lower_case(text: str) -> None:
     terms = analyze(text)
-    assert terms == analyze_joined(text).split(" ") or not terms
+    assert terms == [term for term in analyze_joined(text).split(" ") if term]
     assert all(0 < len(term) <= LONGEST_TERM and not term.isspace() and len(term.split()) == 1 for term in terms)
 
 
