@@ -163,6 +163,10 @@ def _client() -> httpx.Client:
         raise OperatorError(
             f"The proxy of the environment cannot be used ({error}): correct HTTP_PROXY, HTTPS_PROXY or ALL_PROXY."
         ) from error
+    except OSError as error:  # and the certificates
+        raise OperatorError(
+            f"The certificates of the environment cannot be used ({error}): correct SSL_CERT_FILE or SSL_CERT_DIR."
+        ) from error
 
 
 def _try(client: httpx.Client, partial: _Partial) -> None:

@@ -22,13 +22,9 @@ from tqdm import tqdm
 
 from deeprag_graph.download import download
 from deeprag_graph.errors import OperatorError
+from deeprag_graph.folder_lock import lock_folder
 from deeprag_graph.questions import Question, read_questions, write_questions
 from deeprag_graph.retrieval.corpus import Corpus
-
-try:
-    import fcntl
-except ImportError:  # Windows, where nothing keeps two processes from the same download
-    fcntl = None  # type: ignore[assignment]
 
 QUESTION_SETS = (
     "hotpotqa",
@@ -164,15 +160,10 @@ def _kept_folder(out: Path) -> Iterator[Path]:
 
 
 def _lock(folder: Path) -> int:
-    """Lock a folder for as long as this process lives or until the number given back is closed."""
-    lock = os.open(folder if fcntl else os.devnull, os.O_RDONLY)
     try:
-        if fcntl:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return lock_folder(folder)
     except BlockingIOError:
-        os.close(lock)
         raise OperatorError(f"Another process fetches to {folder.parent}; wait for it to end.") from None
-    return lock
 
 
 def _publish(work: Path, out: Path) -> None:

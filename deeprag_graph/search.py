@@ -5,7 +5,6 @@ import functools
 import hashlib
 import inspect
 import logging
-from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -18,7 +17,7 @@ from deeprag_graph.transcript import Passage, make_passage
 from deeprag_graph.turn import Found
 
 _NAMESPACE = ("deeprag", "passages")
-_CACHED = 50_000  # retrievals: some 200 MB
+_CACHED = 100_000_000  # characters of passages: some 50,000 retrievals, 200 MB
 _log = logging.getLogger(__name__)
 
 
@@ -112,15 +111,20 @@ class PassageCache(InMemoryStore):
 
     def __init__(self) -> None:
         super().__init__()
-        self._keys: deque[tuple[tuple[str, ...], str]] = deque()
+        self._sizes: dict[tuple[tuple[str, ...], str], int] = {}  # characters of each retrieval, the oldest first
+        self._characters = 0
 
-    def put(self, namespace: tuple[str, ...], key: str, *args: Any, **settings: Any) -> None:
+    def put(self, namespace: tuple[str, ...], key: str, value: Any, *args: Any, **settings: Any) -> None:
         """Keep a retrieval."""
-        super().put(namespace, key, *args, **settings)
-        self._keys.append((namespace, key))
-        if len(self._keys) > _CACHED:
-            self.delete(*self._keys.popleft())
+        super().put(namespace, key, value, *args, **settings)
+        size = sum(len(passage["text"]) for passage in value["passages"])
+        self._characters += size - self._sizes.pop((namespace, key), 0)
+        self._sizes[namespace, key] = size
+        while self._characters > _CACHED and len(self._sizes) > 1:
+            oldest = next(iter(self._sizes))
+            self._characters -= self._sizes.pop(oldest)
+            self.delete(*oldest)
 
-    async def aput(self, namespace: tuple[str, ...], key: str, *args: Any, **settings: Any) -> None:
+    async def aput(self, namespace: tuple[str, ...], key: str, value: Any, *args: Any, **settings: Any) -> None:
         """Keep a retrieval; nothing here waits."""
-        self.put(namespace, key, *args, **settings)
+        self.put(namespace, key, value, *args, **settings)

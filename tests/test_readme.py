@@ -1,4 +1,4 @@
-"""The README and the pages of docs: their Python runs as printed, their commands exist, their links lead somewhere."""
+"""The README and the pages of docs: its Python runs as printed, their commands exist, their links lead somewhere."""
 
 import pkgutil
 import re
@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from langchain_core.embeddings import DeterministicFakeEmbedding
 from langchain_core.language_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage
 
@@ -52,18 +51,6 @@ def test_every_deeprag_command_parses() -> None:
     assert {command[0] for command in commands} == {"ask", "index", "search", "data"}
     for command in commands:
         _parser().parse_args(command)
-
-
-@pytest.mark.elasticsearch
-def test_the_other_retrievers_of_the_guide_answer(elasticsearch: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    embeddings = DeterministicFakeEmbedding(size=64)
-    monkeypatch.setattr("langchain.embeddings.init_embeddings", lambda _: embeddings)
-    model = GenericFakeChatModel(messages=cycle(map(AIMessage, REPLIES)))
-    names: dict[str, Any] = {"ELASTICSEARCH": elasticsearch, "model": model}
-    for block in blocks("python", RETRIEVAL):
-        exec(compile(block, "retrieval.md", "exec"), names)
-        passages = names["graph"].invoke({"question": "Who painted The Goldfinch?"})["passages"]
-        assert "Skagen" in [passage["title"] for passage in passages]
 
 
 @pytest.mark.parametrize("page", ["README.md", "paper_index.md", "CHANGELOG.md", "docs/retrieval.md"])

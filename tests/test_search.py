@@ -79,8 +79,19 @@ def test_title_and_score_are_text_and_number(metadata: dict[str, Any], title: st
 
 
 async def test_a_cache_for_a_run_forgets_the_oldest_retrieval_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("deeprag_graph.search._CACHED", 2)
+    monkeypatch.setattr("deeprag_graph.search._CACHED", 2 * len("a, for a"))
     cache = PassageCache()
     for query in ("a", "b", "c"):
         await asearch(Fingerprinted(), query, 3, cache)
     assert [search(Fingerprinted(), query, 3, cache).cached for query in ("c", "b", "a")] == [True, True, False]
+
+
+def test_a_retrieval_that_is_cached_twice_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("deeprag_graph.search._CACHED", 2 * len("a, for a"))
+    cache = PassageCache()
+    search(Fingerprinted(), "a", 3, cache)
+    found = cache.search(("deeprag", "passages"))[0]
+    for _ in range(3):
+        cache.put(("deeprag", "passages"), found.key, found.value)
+    search(Fingerprinted(), "b", 3, cache)
+    assert [search(Fingerprinted(), query, 3, cache).cached for query in ("a", "b")] == [True, True]

@@ -42,8 +42,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("deeprag: stopped", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads on: not an error to report
-        return 0
+        for stream in (sys.stdout, sys.stderr):  # nobody reads on, and whatever is still to be written must not fail
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        return 141  # as of a program that SIGPIPE ends
+    except OSError as error:  # of the output, mostly: a full disk
+        print(f"deeprag: {error}", file=sys.stderr)
+        return 1
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -57,8 +57,10 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 def run(args: argparse.Namespace) -> int:
     """Fetch the data, say what is where, and index the passages or say what to do next; bars go to standard error."""
-    if args.index:
-        check_place(args.index)  # before hours of download, not after them
+    if args.index:  # before hours of download, not after them
+        if Path(args.index).resolve() in (args.out.resolve(), args.out.resolve() / PASSAGES):
+            raise OperatorError(f"--index must be a place of its own, for example {args.out / 'index'}.")
+        check_place(args.index)
     fetched = fetch(args.name, args.out, limit=args.limit, force=args.force)
     print(
         f"{fetched.name} from {fetched.source}" + ("" if fetched.fresh else " is there already (--force: fetch again)")

@@ -83,7 +83,8 @@ def build(files: Sequence[Path], out: str, *, append: bool = False, shards: int 
     before = open_index(out).manifest.passages if append else 0
     built = Built()
     began = time.monotonic()
-    with tqdm(total=0, unit="B", unit_scale=True, desc="Indexing", file=sys.stderr) as bar:
+    often = 0.1 if sys.stderr.isatty() else 10.0  # seconds; without a terminal each refresh is a line of a log file
+    with tqdm(total=0, unit="B", unit_scale=True, desc="Indexing", mininterval=often, file=sys.stderr) as bar:
         follow = _follow(bar)
         manifest = build_index(files, out, append=append, shards=shards, progress=follow, on_skip=built.skip)
     built.passages, built.added = manifest.passages, manifest.passages - before

@@ -57,6 +57,8 @@ def run(args: argparse.Namespace) -> int:
         raise OperatorError('Give a query, or a file with --questions: deeprag search "lighthouse near Skagen"')
     if args.explain and args.questions:
         raise OperatorError("--explain goes with one query: leave out --questions.")
+    if args.limit and not args.questions:
+        raise OperatorError("--limit goes with --questions.")
     questions = read_questions(args.questions)[: args.limit] if args.questions else None
     index = starter_index() if args.index is None else open_index(args.index)
     if questions is not None:

@@ -23,7 +23,10 @@ _STOP_WORDS = (
 )
 STOP_WORDS = frozenset(_STOP_WORDS.split())
 
-_KEPT = 500_000  # distinct strings with their terms, about 100 MB
+# Strings of which the terms are kept: in two lots, those of late and those before, for words and for what stands
+# between white space. 300 MB when all four are full.
+_KEPT = 500_000
+_LONGEST_KEPT = 40  # characters
 
 
 def analyze(text: str) -> list[str]:
@@ -50,7 +53,7 @@ class _Terms(dict[str, str]):
     def __missing__(self, text: str) -> str:
         if (terms := self._older.get(text)) is None:
             terms = self._find(text)
-        if len(text) <= LONGEST_TERM:
+        if len(text) <= _LONGEST_KEPT:
             if len(self) >= _KEPT:
                 self._older = dict(self)
                 self.clear()

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +115,7 @@ class BM25Index:
 
 
 def _query_terms(query: str) -> Counter[str]:
-    return Counter(dict(list(Counter(analyze(query)).items())[:MOST_TERMS]))
+    return Counter(dict(islice(Counter(analyze(query)).items(), MOST_TERMS)))
 
 
 def _open_segments(path: Path, manifest: Manifest) -> tantivy.Index:

@@ -4,6 +4,7 @@ Until then an index that is there already stays in use. Appending begins with ha
 engine never changes.
 """
 
+import glob
 import os
 import shutil
 import uuid
@@ -16,19 +17,13 @@ from typing import Self
 import tantivy
 
 from deeprag_graph.errors import OperatorError
+from deeprag_graph.folder_lock import LOCKS, lock_folder
 from deeprag_graph.retrieval.analysis import analyze_joined
-from deeprag_graph.retrieval.bm25 import ENGINE_VERSION
+from deeprag_graph.retrieval.bm25 import ENGINE_VERSION, BM25Index
 from deeprag_graph.retrieval.corpus import Passage, Place
 from deeprag_graph.retrieval.folder import IDS, MANIFEST, is_index, read_manifest, segments_of, write_manifest
 from deeprag_graph.retrieval.manifest import Manifest
 from deeprag_graph.retrieval.seen import SeenIds
-
-try:
-    import fcntl
-except ImportError:
-    # Windows, where builds go without locks: what a killed one leaves beside its index stays there, and of two that end
-    # at the same moment in the same place one may spoil the other, which a third mends
-    fcntl = None  # type: ignore[assignment]
 
 WRITER_MEMORY = 256 << 20  # bytes; a segment is written when it is full
 
@@ -51,7 +46,7 @@ class BM25Writer:
             index = tantivy.Index(_schema(), str(self._segments))
         else:
             _link_files(segments_of(out, base.build), self._segments)
-            self.seen = SeenIds.load(self._segments / IDS)
+            self.seen = SeenIds.load(segments_of(out, base.build) / IDS)
             index = tantivy.Index.open(str(self._segments))
         # One thread: the other core turns text into terms, and segments come in the order of the corpus.
         self._writer = index.writer(WRITER_MEMORY, num_threads=1)
@@ -66,36 +61,50 @@ class BM25Writer:
         """
         out = out.resolve()
         _refuse_to_overwrite(out)
-        base = read_manifest(out) if append else None
-        with _folder_beside(out) as folder:
-            writer = cls(out, folder, base)
+        base = BM25Index.open(out).manifest if append else None  # which looks whether all of it is there
+        with _writing(out):
+            folder, lock = _folder_beside(out)
+        try:
+            with _writing(out):
+                writer = cls(out, folder, base)
             try:
                 yield writer
             except BaseException:
                 with suppress(ValueError, RuntimeError):  # dead, or done already
                     writer._writer.rollback()  # else its thread would go on writing into a folder that is being removed
                 raise
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+            os.close(lock)
 
     def add(self, passage: Passage, ordinal: int, place: Place) -> None:
         """Take a passage."""
-        self._writer.add_document(_document(passage, ordinal))
+        try:
+            self._writer.add_document(_document(passage, ordinal))
+        except (OSError, ValueError) as error:
+            raise _unwritable(self._out, error) from error
         self._added += 1
 
     def flush(self) -> int:
         """Return the number of passages taken, once all are on disk."""
-        self._writer.commit()
-        self._writer.wait_merging_threads()
+        with _writing(self._out):
+            self._writer.commit()
+            self._writer.wait_merging_threads()
         return self._added
 
     def publish(self, manifest: Manifest) -> Manifest:
         """Put the index in its place; the manifest that is returned names its files."""
+        with _writing(self._out):
+            return self._publish(manifest)
+
+    def _publish(self, manifest: Manifest) -> Manifest:
         for lock in self._segments.glob("*.lock"):
             lock.unlink()
         self.seen.save(self._segments / IDS)
         manifest = replace(manifest, files={file.name: file.stat().st_size for file in self._segments.iterdir()})
         write_manifest(self._folder, manifest)
         for file in self._segments.iterdir():  # tantivy keeps some to their owner; who may read the manifest may search
-            with suppress(PermissionError):  # a link to a file of another user's, which is as it should be
+            if file.stat().st_nlink == 1:  # not those of the index that is appended to
                 shutil.copymode(self._folder / MANIFEST, file)
         _install(self._folder, self._out, manifest, self.base)
         return manifest
@@ -124,6 +133,8 @@ def _document(passage: Passage, ordinal: int) -> tantivy.Document:
 
 def _link_files(base: Path, segments: Path) -> None:
     for file in base.iterdir():
+        if file.name == IDS:  # the one that is written anew, so it must not be the same file
+            continue
         try:
             os.link(file, segments / file.name)
         except OSError:  # a file system without links, or a file of another user's
@@ -138,28 +149,27 @@ def _refuse_to_overwrite(out: Path) -> None:
 
 
 @contextmanager
-def _folder_beside(out: Path) -> Iterator[Path]:
-    """Give a folder to build in that is gone afterwards, however the build ends; remove those of dead builds."""
+def _writing(out: Path) -> Iterator[None]:
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        # without locks there is no telling a dead build from a living one
-        for leftover in out.parent.glob(f".{out.name}.build-*") if fcntl else ():
-            if (lock := _try_lock(leftover)) is not None:
-                shutil.rmtree(leftover, ignore_errors=True)
-                os.close(lock)
-        folder, own_lock = _locked_folder(out)
-        try:
-            yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-            os.close(own_lock)
+        yield
     except OperatorError:
         raise
     except (OSError, ValueError) as error:  # tantivy reports a full disk as a ValueError
-        raise OperatorError(f"The index cannot be written to {out}: {error}") from error
+        raise _unwritable(out, error) from error
 
 
-def _locked_folder(out: Path) -> tuple[Path, int]:
+def _unwritable(out: Path, error: Exception) -> OperatorError:
+    return OperatorError(f"The index cannot be written to {out}: {error}")
+
+
+def _folder_beside(out: Path) -> tuple[Path, int]:
+    """Make a folder to build in, and return it with the lock on it; remove those of dead builds."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    # without locks there is no telling a dead build from a living one
+    for leftover in out.parent.glob(f".{glob.escape(out.name)}.build-*") if LOCKS else ():
+        if (lock := _try_lock(leftover)) is not None:
+            shutil.rmtree(leftover, ignore_errors=True)
+            os.close(lock)
     while True:
         folder = out.parent / f".{out.name}.build-{uuid.uuid4().hex[:12]}"
         folder.mkdir()
@@ -170,24 +180,11 @@ def _locked_folder(out: Path) -> tuple[Path, int]:
 
 
 def _try_lock(folder: Path) -> int | None:
-    """Lock a folder as `_lock` does; None if it is taken, or gone."""
+    """Lock a folder; None if it is taken, or gone."""
     try:
-        return _lock(folder, wait=False)
+        return lock_folder(folder)
     except (BlockingIOError, FileNotFoundError):
         return None
-
-
-def _lock(folder: Path, *, wait: bool) -> int:
-    """Lock a folder for as long as this process lives or until the number given back is closed."""
-    if fcntl is None:
-        return os.open(os.devnull, os.O_RDONLY)
-    lock = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BaseException:
-        os.close(lock)
-        raise
-    return lock
 
 
 def _install(folder: Path, out: Path, manifest: Manifest, base: Manifest | None) -> None:
@@ -198,7 +195,7 @@ def _install(folder: Path, out: Path, manifest: Manifest, base: Manifest | None)
     except OSError:
         if not is_index(out):
             raise
-    lock = _lock(out, wait=True)  # two builds may end at once
+    lock = lock_folder(out, wait=True)  # two builds may end at once
     try:
         if base and read_manifest(out).build != base.build:
             raise OperatorError(f"Another build has changed the index {out} meanwhile; append again.")
@@ -208,5 +205,7 @@ def _install(folder: Path, out: Path, manifest: Manifest, base: Manifest | None)
         for old in out.glob("segments-*"):
             if old != segments:
                 shutil.rmtree(old, ignore_errors=True)
+        for draft in out.glob(f"{MANIFEST}.*"):  # of a build that was killed at the very end
+            draft.unlink()
     finally:
         os.close(lock)

@@ -22,7 +22,7 @@ FORMATS = (
     "expected a TSV with the header line id<TAB>text<TAB>title, or JSON lines with id, text and title, plain or gzip"
 )
 
-LONGEST_LINE = 1 << 26  # bytes: what is longer is no passage, and must not fill the memory
+LONGEST_LINE = 1 << 24  # bytes: what is longer is no passage, and must not fill the memory
 
 Place = tuple[Path, int]  # a file and the number of a line in it, from 1
 
@@ -88,6 +88,9 @@ class Corpus:
                 for line, text in lines:
                     self.bytes_done = done_before + measured.bytes
                     self.place = (file, line)
+                    if text is None:
+                        self.skip("longer than 16 MB")
+                        continue
                     if parse is None:
                         parse = _parser_for(file, text)
                         if parse is _parse_tsv:
@@ -146,7 +149,8 @@ def _size(file: Path) -> int:
         raise OperatorError(f"{file} cannot be read: {error.strerror}.") from None
 
 
-def _lines(file: Path, raw: _Measured) -> Iterator[bytes]:
+def _lines(file: Path, raw: _Measured) -> Iterator[bytes | None]:
+    """Yield the lines of a file, None for one that is too long."""
     stream = io.BufferedReader(raw, 1 << 17)
     if stream.peek(2)[:2] == b"\x1f\x8b":  # by content: names lie
         stream = io.BufferedReader(gzip.GzipFile(fileobj=stream), 1 << 17)  # type: ignore[arg-type]
@@ -154,7 +158,12 @@ def _lines(file: Path, raw: _Measured) -> Iterator[bytes]:
     try:
         while line := stream.readline(LONGEST_LINE):
             number += 1
-            yield line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
+            if len(line) == LONGEST_LINE and not line.endswith(b"\n"):
+                while line and not line.endswith(b"\n"):
+                    line = stream.readline(LONGEST_LINE)
+                yield None
+            else:
+                yield line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
     except (EOFError, gzip.BadGzipFile, zlib.error):
         raise OperatorError(
             f"{file} is a damaged gzip file: it breaks off after line {number:,}; fetch or pack it again."

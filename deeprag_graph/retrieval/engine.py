@@ -39,7 +39,9 @@ class IndexWriter(Protocol):
 
 
 def is_address(place: str | Path) -> bool:
-    """Whether an index is at an address of Elasticsearch, not in a folder."""
+    """Whether an index is at an address of Elasticsearch, not in a folder; `OperatorError` for any other address."""
+    if "://" in str(place) and not str(place).startswith(("http://", "https://")):
+        raise OperatorError(f"{place} is no place for an index: name a folder, or http://HOST:PORT/NAME.")
     return str(place).startswith(("http://", "https://"))
 
 

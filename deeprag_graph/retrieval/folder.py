@@ -4,6 +4,7 @@ Replacing an index is replacing its manifest, which is atomic.
 """
 
 import json
+import os
 from pathlib import Path
 
 from deeprag_graph.errors import OperatorError
@@ -28,7 +29,10 @@ def read_manifest(folder: Path) -> Manifest:
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write the manifest into `folder`, all of it or nothing."""
     draft = folder / f"{MANIFEST}.{manifest.build}"
-    draft.write_text(json.dumps(manifest.to_json(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    with draft.open("w", encoding="utf-8") as file:
+        file.write(json.dumps(manifest.to_json(), indent=2, ensure_ascii=False) + "\n")
+        file.flush()
+        os.fsync(file.fileno())  # else a machine that loses power may be left with the new name and nothing in it
     draft.replace(folder / MANIFEST)
 
 

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self, TypeGuard
 
+from pydantic import TypeAdapter, ValidationError
+
 from deeprag_graph.errors import OperatorError
 from deeprag_graph.retrieval.analysis import SETTINGS
 from deeprag_graph.retrieval.corpus import Source
@@ -59,8 +61,8 @@ class Manifest:
                 f"build it again with: {_build(place)}"
             )
         try:
-            return cls(**{**content, "sources": [Source(**source) for source in content["sources"]]})
-        except (KeyError, TypeError):
+            return TypeAdapter(cls).validate_python(dict(content))
+        except ValidationError:
             raise OperatorError(damaged(place)) from None
 
 

@@ -20,7 +20,7 @@ from deeprag_graph.retrieval.index import TIE_BREAKER
 
 BY_SUM = 100  # passages taken by b; 3 cost as much
 BY_TITLE = 64  # passages taken by t
-CLOSE = 1e-5  # relative; a sum of 32-bit numbers is uncertain by less, so what is closer counts as undecided
+CLOSE = 1e-5  # relative; 32-bit sums of the same numbers in another order differ by 3e-7 at most, for 1,000 terms
 
 Scored = tuple[float, tantivy.DocAddress]
 
@@ -29,17 +29,19 @@ class TopPassages:
     """Finds the best passages for the terms of a query, each with the number of times that it stands there."""
 
     def __init__(self, index: tantivy.Index) -> None:
+        self.index = index
         self._schema = index.schema
         self._searcher = index.searcher()
 
     def find(self, terms: Counter[str], k: int) -> list[Scored]:
         """Return the `k` best, best first, equal scores in the order of the corpus."""
-        by_sum = self._search(self._sum(terms, TIE_BREAKER, 1.0), max(BY_SUM, 4 * k))
+        limit = max(BY_SUM, 4 * k)
+        by_sum = self._search(self._sum(terms, TIE_BREAKER, 1.0), limit)
         by_title = self._search(self._sum(terms, 1.0, 0.0), BY_TITLE)
         threshold = by_sum[k - 1][0] * (1 - CLOSE) if len(by_sum) >= k else 0.0
-        if _ends_above(by_sum, max(BY_SUM, 4 * k), threshold) or _ends_above(by_title, BY_TITLE, threshold / 1.5):
+        if _ends_above(by_sum, limit, threshold) or _ends_above(by_title, BY_TITLE, threshold / 1.5):
             return self.find_exhaustively(terms, k)
-        scores, unknown = _known_scores(by_sum, by_title, threshold, cut=len(by_sum) == max(BY_SUM, 4 * k))
+        scores, unknown = _known_scores(by_sum, by_title, threshold, cut=len(by_sum) == limit)
         best = sorted(scores.values(), key=lambda scored: -scored[0])[: k + 1]
         if not unknown and not any(a[0] * (1 - CLOSE) <= b[0] for a, b in pairwise(best)):
             return best[:k]

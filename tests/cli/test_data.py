@@ -132,4 +132,7 @@ def test_a_place_that_no_index_can_take_is_found_out_before_anything_is_fetched(
     (tmp_path / "thesis.txt").write_text("years of work")
     with pytest.raises(OperatorError, match="is there already and is not an index"):
         deeprag("wikipedia", "--out", str(tmp_path / "out"), "--index", str(tmp_path / "thesis.txt"))
+    for place in ("out", "out/passages.tsv.gz"):
+        with pytest.raises(OperatorError, match=r"--index must be a place of its own, for example .*out/index"):
+            deeprag("wikipedia", "--out", str(tmp_path / "out"), "--index", str(tmp_path / place))
     assert not (tmp_path / "out").exists()

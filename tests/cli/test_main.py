@@ -48,6 +48,33 @@ def test_output_that_nobody_reads_to_the_end_is_no_error() -> None:
     assert done.stderr == ""
 
 
+def test_a_build_whose_progress_nobody_reads_any_more_is_not_called_done(tmp_path: Path) -> None:
+    (tmp_path / "p.tsv").write_text("id\ttext\ttitle\n" + "".join(f"{n}\tlamp {n}\t\n" for n in range(2_000)))
+    command = [
+        sys.executable,
+        "-m",
+        "deeprag_graph",
+        "index",
+        str(tmp_path / "p.tsv"),
+        "--out",
+        str(tmp_path / "index"),
+    ]
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=writer, check=False)
+    os.close(writer)
+    assert done.returncode == 141
+    assert not (tmp_path / "index").exists()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a disk that is always full")
+def test_an_output_that_cannot_be_written_is_one_sentence() -> None:
+    command = f"{sys.executable} -m deeprag_graph graph --mermaid > /dev/full"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == ["deeprag: [Errno 28] No space left on device"]
+
+
 def test_the_modules_of_the_library_do_not_import_torch(tmp_path: Path) -> None:
     heavy = ("torch", "datasets", "openai")
     code = f"import deeprag_graph, deeprag_graph.cli, sys; print([m for m in {heavy} if m in sys.modules])"

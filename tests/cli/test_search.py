@@ -84,6 +84,7 @@ def test_questions_are_searched_in_their_order_and_gold_passages_counted(
         (["a", "--index", "nowhere"], "There is no index at"),
         (["--questions", "nowhere.jsonl"], "nowhere.jsonl is not there"),
         (["--questions", "dev.jsonl", "--explain"], "--explain goes with one query"),
+        (["a", "--limit", "3"], "--limit goes with --questions"),
     ],
 )
 def test_a_mistake_is_one_sentence(arguments: list[str], sentence: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -216,16 +216,64 @@ def test_appending_needs_an_index_and_one_that_no_other_build_has_changed(corpus
     with pytest.raises(OperatorError, match="no index at"):
         build_index([corpus], tmp_path / "index", append=True)
     build_index([corpus], tmp_path / "index")
-    more = tmp_path / "more.tsv"
-    more.write_text(rows(11))
+    more, other = tmp_path / "more.tsv", tmp_path / "other.tsv"
+    more.write_text(rows(11, 13))
+    other.write_text(rows(22, 24, 26))
+    for append in (True, False):
 
-    def meanwhile(*_: int) -> None:
-        build_index([corpus], tmp_path / "index")
+        def meanwhile(*_: int, append: bool = append) -> None:
+            build_index([other], tmp_path / "index", append=append)
 
-    with pytest.raises(OperatorError, match=r"Another build has changed the index .* meanwhile; append again"):
-        build_index([more], tmp_path / "index", append=True, progress=meanwhile)
-    assert len(BM25Index.open(tmp_path / "index")) == 5
+        with pytest.raises(OperatorError, match=r"Another build has changed the index .* meanwhile; append again"):
+            build_index([more], tmp_path / "index", append=True, progress=meanwhile)
+        assert len(BM25Index.open(tmp_path / "index")) == (8 if append else 3)
+        assert entries(tmp_path) == ["corpus.tsv", "index", "more.tsv", "other.tsv"]
+
+
+APPEND_KILLED_AT_THE_END = """
+import os, signal, sys
+from deeprag_graph.retrieval import bm25_writer, build_index
+bm25_writer._install = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+build_index([sys.argv[1]], sys.argv[2], append=True)
+"""
+
+
+def test_an_append_that_is_killed_before_its_last_step_leaves_the_index_as_it_was(tmp_path: Path) -> None:
+    file, more, out = tmp_path / "corpus.tsv", tmp_path / "more.tsv", tmp_path / "index"
+    file.write_text(rows(1, 3, 5))
+    more.write_text(rows(7, 9))
+    build_index([file], out)
+    before = {path: (path.stat().st_mode, path.read_bytes()) for path in out.rglob("*") if path.is_file()}
+    run = subprocess.run(
+        [sys.executable, "-c", f"import os; os.umask(0o077){APPEND_KILLED_AT_THE_END}", more, out], check=False
+    )
+    assert run.returncode == -signal.SIGKILL
+    assert {path: (path.stat().st_mode, path.read_bytes()) for path in out.rglob("*") if path.is_file()} == before
+    assert build_index([more], out, append=True).passages == 5
     assert entries(tmp_path) == ["corpus.tsv", "index", "more.tsv"]
+
+
+@pytest.mark.parametrize("damage", ["remove", "cut"])
+def test_a_damaged_index_is_not_appended_to(corpus: Path, tmp_path: Path, damage: str) -> None:
+    build_index([corpus], tmp_path / "index")
+    for file in (tmp_path / "index").glob("segments-*/ids"):
+        file.unlink() if damage == "remove" else os.truncate(file, 0)
+    with pytest.raises(OperatorError, match="is damaged; build it again"):
+        build_index([corpus], tmp_path / "index", append=True)
+
+
+def test_what_the_callers_own_progress_raises_is_not_called_a_failure_to_write(corpus: Path, tmp_path: Path) -> None:
+    def broken(*_: int) -> None:
+        raise ValueError("of the caller")
+
+    with pytest.raises(ValueError, match=r"^of the caller$"):
+        build_index([corpus], tmp_path / "index", progress=broken)
+
+
+@pytest.mark.parametrize("place", ["ftp://server/index", "s3://bucket/index"])
+def test_an_address_of_something_else_is_no_folder(corpus: Path, place: str) -> None:
+    with pytest.raises(OperatorError, match="is no place for an index: name a folder, or http://HOST:PORT/NAME"):
+        build_index([corpus], place)
 
 
 def test_only_elasticsearch_has_shards(corpus: Path, tmp_path: Path) -> None:
@@ -286,13 +334,19 @@ def test_a_disk_that_takes_no_more_is_one_sentence_and_the_old_index_stays(corpu
 
 
 @pytest.mark.slow
-def test_a_build_killed_at_any_moment_leaves_the_old_index_and_the_next_build_cleans_up(tmp_path: Path) -> None:
+@pytest.mark.parametrize("append", [False, True])
+def test_a_build_killed_at_any_moment_leaves_the_old_index_and_the_next_build_cleans_up(
+    tmp_path: Path, append: bool
+) -> None:
     old, new, out = tmp_path / "old.tsv", tmp_path / "new.tsv", tmp_path / "index"
     old.write_text(rows(1, 2, 3))
-    new.write_text("id\ttext\ttitle\n" + "".join(f"{n}\t{n:x} lamps of Orra\tLamp {n}\n" for n in range(60_000)))
+    new.write_text(
+        "id\ttext\ttitle\n" + "".join(f"{n}\t{n:x} lamps of Orra\tLamp {n}\n" for n in range(10, 120_010, 2))
+    )
     build_index([old], out)
     main = "import sys; from deeprag_graph.cli import main; sys.exit(main())"
-    command = [sys.executable, "-c", main, "index", str(new), "--out", str(out)]
+    command = [sys.executable, "-c", main, "index", str(new), "--out", str(out), *["--append"] * append]
+    all_of_them = 60_000 + 3 * append
     began = time.monotonic()
     subprocess.run(command, check=True, capture_output=True)
     whole = time.monotonic() - began
@@ -303,9 +357,9 @@ def test_a_build_killed_at_any_moment_leaves_the_old_index_and_the_next_build_cl
             time.sleep(random.uniform(0, whole))
             build.kill()
         passages = len(BM25Index.open(out))  # killed after the last step, it has succeeded
-        assert passages in (3, 60_000)
+        assert passages in (3, all_of_them)
         assert len(BM25Index.open(out).search("lamp", 100)) == min(passages, 100)
     subprocess.run(command, check=True, capture_output=True)
-    assert len(BM25Index.open(out)) == 60_000
+    assert len(BM25Index.open(out)) == all_of_them
     assert entries(tmp_path) == ["index", "new.tsv", "old.tsv"]
     assert len(entries(out)) == 2

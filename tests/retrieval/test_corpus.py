@@ -147,3 +147,15 @@ def test_whatever_a_csv_writer_or_json_writes_is_read_back(id: str, text: str, t
     quoted = ['"' + field.replace('"', '""') + '"' for field in (id, text, title)]
     assert _parse_tsv("\t".join(quoted)) == Passage(id.strip(), title, text)
     assert _parse_json(json.dumps({"id": id, "text": text, "title": title})) == Passage(id.strip(), title, text)
+
+
+def test_a_line_beyond_all_measure_is_skipped_whole_and_counts_as_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deeprag_graph.retrieval.corpus.LONGEST_LINE", 50)
+    file = tmp_path / "long.tsv"
+    phantom = "2\t" + "a " * 24 + "999\tphantom text\tphantom title"
+    file.write_text(f"id\ttext\ttitle\n1\tone\t\n{phantom}\nbroken\n3\tthree\t{'x' * 41}\n")
+    skipped: list[Skipped] = []
+    assert [passage.id for passage in Corpus([file], skipped.append)] == ["1", "3"]
+    assert skipped == [Skipped(file, 3, "longer than 16 MB"), Skipped(file, 4, "not 3 columns")]

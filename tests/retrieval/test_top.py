@@ -1,6 +1,7 @@
 """The best passages found the short way are those of the plain formula over every passage, in the same order."""
 
 from collections import Counter
+from pathlib import Path
 from random import Random
 
 import pytest
@@ -58,6 +59,34 @@ def test_the_short_way_finds_what_scoring_every_passage_finds(
     plain = top.find_exhaustively(terms, k)
     assert [key(address) for _, address in short] == [key(address) for _, address in plain]
     assert [score for score, _ in short] == pytest.approx([score for score, _ in plain], rel=1e-6)
+
+
+class Rounded(TopPassages):
+    """Rounds as sums of 32-bit numbers in another order do: the two lists are off by some 1e-6, either way."""
+
+    def _search(self, query: tantivy.Query, limit: int) -> list[Scored]:
+        found = super()._search(query, limit)
+        if limit not in (module.BY_SUM, module.BY_TITLE):
+            return found
+        off = [(score * (1 + 1e-6 * (-1) ** place), address) for place, (score, address) in enumerate(found)]
+        return sorted(off, key=lambda scored: -scored[0])
+
+
+@given(st.integers(0, 2), queries, st.sampled_from([1, 3, 10]))
+@settings(max_examples=200)
+def test_rounding_changes_no_order(indexes: list[TopPassages], which: int, terms: Counter[str], k: int) -> None:
+    plain = indexes[which].find_exhaustively(terms, k)
+    rounded = Rounded(indexes[which].index).find(terms, k)
+    assert [key(address) for _, address in rounded] == [key(address) for _, address in plain]
+
+
+def test_twins_of_many_builds_come_in_the_order_of_the_corpus(tmp_path: Path) -> None:
+    for part in range(12):
+        lines = [f"{part * 200 + n}\tlamps of Orra\tHarbour\n" for n in range(200)]
+        (tmp_path / "part.tsv").write_text("id\ttext\ttitle\n" + "".join(lines))
+        build_index([tmp_path / "part.tsv"], tmp_path / "index", append=part > 0)
+    hits = BM25Index.open(tmp_path / "index").search("lamps", 5)
+    assert [hit.id for hit in hits] == ["0", "1", "2", "3", "4"]
 
 
 def test_all_ways_are_taken(indexes: list[TopPassages], monkeypatch: pytest.MonkeyPatch) -> None:

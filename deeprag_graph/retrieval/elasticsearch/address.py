@@ -2,6 +2,7 @@
 
 import os
 import re
+from base64 import b64encode
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -63,7 +64,7 @@ def access() -> dict[str, Any]:
             raise OperatorError("ELASTICSEARCH_API_KEY holds characters that no key has; copy the key again.")
         settings["api_key"] = key
     elif user and password:
-        settings["basic_auth"] = (user, password)
+        settings["basic_auth"] = b64encode(f"{user}:{password}".encode()).decode()  # the client knows ASCII alone
     elif user or password:
         raise OperatorError("Set both ELASTICSEARCH_USERNAME and ELASTICSEARCH_PASSWORD, or neither.")
     if authority := os.environ.get("ELASTICSEARCH_CA_FILE"):

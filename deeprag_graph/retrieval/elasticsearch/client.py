@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 import tenacity
-from elastic_transport import ApiResponse
+from elastic_transport import ApiResponse, BaseNode, NodePool
 from elasticsearch import ApiError, AsyncElasticsearch, Elasticsearch, NotFoundError
 from elasticsearch.exceptions import HTTP_EXCEPTIONS, ConnectionError, ConnectionTimeout, SSLError
 
@@ -67,7 +67,7 @@ class Client(Elasticsearch):
 
     def patient(self, seconds: float) -> Self:
         """Return a client that waits for so long."""
-        client = self.options()
+        client = self.options(request_timeout=seconds)
         client.patience = Patience(seconds)
         return client
 
@@ -141,19 +141,26 @@ def _end_all(lives: dict[asyncio.AbstractEventLoop, AsyncGenerator[None]]) -> No
             loop.call_soon_threadsafe(lambda loop, life: loop.create_task(end(life)), loop, life)
 
 
+class _OneServer(NodePool):
+    """The server of an address: there is no other to go to when it fails, and waiting for it is nothing to warn of."""
+
+    def mark_dead(self, node: BaseNode, _now: float | None = None) -> None:
+        """Leave the server where it is."""
+
+
 def connect(address: Address, connections: int, patience: Patience) -> Client:
     """Return a client with at most so many connections at once; it connects when it is used.
 
     Raises `OperatorError` if the environment's settings cannot be used.
     """
-    client = Client(address.url, **_settings(address, connections))
+    client = Client(address.url, **_settings(connections, patience))
     client.patience = patience
     return client
 
 
 def connect_async(address: Address, connections: int) -> AsyncClient:
     """Return a client for the running event loop, as `connect` does."""
-    return AsyncClient(address.url, **_settings(address, connections))
+    return AsyncClient(address.url, **_settings(connections, AsyncClient.patience))
 
 
 def server_version(client: Client) -> str:
@@ -178,10 +185,16 @@ def _url(client: Client) -> str:
     return next(iter(client.transport.node_pool.all())).base_url
 
 
-def _settings(address: Address, connections: int) -> dict[str, Any]:
+def _settings(connections: int, patience: Patience) -> dict[str, Any]:
     if connections < 1:
         raise OperatorError(f"There must be at least 1 connection to Elasticsearch, not {connections}.")
-    return {**access(), "connections_per_node": connections, "request_timeout": 30, "max_retries": 0}
+    return {
+        **access(),
+        "connections_per_node": connections,
+        "node_pool_class": _OneServer,
+        "request_timeout": patience.seconds / 2,  # so that what is never answered is asked a second time
+        "max_retries": 0,
+    }
 
 
 def _whole(path: str, request: dict[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from elasticsearch import ApiError, TransportError, UnsupportedProductError
+from elasticsearch import ApiError, NotFoundError, TransportError, UnsupportedProductError
 from elasticsearch.exceptions import ConnectionTimeout, SerializationError, SSLError
 
 from deeprag_graph.errors import OperatorError, RetrievalError
@@ -37,20 +37,24 @@ def _sentence(error: Exception, address: Address) -> str:
     server = f"Elasticsearch at {address.url}"
     match error:
         case PartialAnswerError():
-            return f"{server} could not search the whole of {address.name} ({error}), and a part is not taken for it."
+            said = f"{server} could not search the whole of {address.name} ({error}), and a part is not taken for it"
         case UnsupportedProductError() | SerializationError():
-            return f"What answers at {address.url} is not Elasticsearch; correct the address."
+            said = f"What answers at {address.url} is not Elasticsearch; correct the address"
+        case NotFoundError() if cause(error) == ("", ""):
+            said = f"What answers at {address.url} is not Elasticsearch; correct the address"
         case ApiError():
-            return f"{server} {_answered(error, address)}."
+            said = f"{server} {_answered(error, address)}"
         case SSLError():
-            return (
+            said = (
                 f"There is no secure connection to {address.url} ({_short(error.message)}); set ELASTICSEARCH_CA_FILE "
-                "to the certificate of the authority that signed the server's, or write http:// if it has none."
+                "to the certificate of the authority that signed the server's, or write http:// if it has none"
             )
         case ConnectionTimeout():
-            return f"{server} takes too long to answer; look into its log, or try again."
-    said = _short(getattr(error, "message", error))
-    return f"There is no Elasticsearch at {address.url} ({said}); start it, or correct the address."
+            said = f"{server} takes too long to answer; look into its log, or try again"
+        case _:
+            reason = _short(getattr(error, "message", error))
+            said = f"There is no Elasticsearch at {address.url} ({reason}); start it, or correct the address"
+    return f"{said}."
 
 
 def _answered(error: ApiError, address: Address) -> str:
@@ -65,9 +69,9 @@ def _answered(error: ApiError, address: Address) -> str:
             end = f"does not allow this with these credentials ({said}); set {CREDENTIALS}"
         case 404, "index_not_found_exception":
             end = f"has no index {address.name}; build it with: deeprag index FILE --out {address}"
-        case ((400 | 406), "media_type_header_exception"):
+        case (400 | 406, "media_type_header_exception"):
             end = f"is of a version that is not supported; versions 8 and 9 are ({said})"
-        case ((429 | 502 | 503 | 504), _):
+        case (429 | 502 | 503 | 504, _):
             end = f"is overloaded or not ready (status {status}, {said}); try again later"
         case _:
             end = f"refuses a request (status {status}, {said}); look whether this is the address of its index"

@@ -119,8 +119,8 @@ class ElasticsearchIndex:
                 self._take((await (await self.async_client()).indices.get(index=self.address.name)).body)
 
     def _take(self, found: Mapping[str, Any]) -> None:
-        current = published(found, self.address)
         try:
+            current = published(found, self.address)
             self.manifest = current.manifest(self.address)
         except OperatorError as error:
             raise RetrievalError(str(error)) from error

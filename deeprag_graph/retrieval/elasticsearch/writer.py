@@ -41,6 +41,7 @@ CHUNK_BYTES = 6_000_000
 IN_FLIGHT = 2  # requests at once: one is on its way while another is indexed
 LONGEST_ID = 512  # bytes of UTF-8
 BEAT = 10.0  # seconds between signs of life
+PLACING = 60  # seconds for the cluster to find nodes for the new index's shards
 DEAD = 300  # seconds without one, after which a build is dead: more than it may wait for its server
 
 _BUILD = "[0-9a-f]{12}"
@@ -56,15 +57,15 @@ class ElasticsearchWriter:
         address: Address,
         client: Client,
         version: str,
-        old: Published | None,
+        base: Published | None,
         on_refused: Callable[[Skipped], None],
     ) -> None:
         """Use `ElasticsearchWriter.begin`."""
         self.build = uuid.uuid4().hex[:12]
         self.engine_version = version
-        self.base = old.manifest(address) if old else None
+        self.base = base.manifest(address) if base else None
         self.seen = SeenIds()  # of this build; the server knows the ids of the base
-        self._base_index = old.physical if old else None
+        self._base_index = base.physical if base else None
         self._address, self._client, self._on_refused = address, client, on_refused
         self._physical = f"{address.name}-{self.build}"
         self._loading = f"{self._physical}-loading"
@@ -94,7 +95,8 @@ class ElasticsearchWriter:
             version = server_version(client.patient(OPENING))
             if (old := find_published(client, place)) is not None:
                 old.check_replaceable(place)
-            writer = cls(place, client, version, get_published(client, place) if append else None, on_refused)
+            base = get_published(client, place) if append else None
+            writer = cls(place, client, version, base, on_refused)
             writer._remove_leftovers()
             try:
                 writer._create(shards)
@@ -138,21 +140,38 @@ class ElasticsearchWriter:
 
     def _create(self, shards: int) -> None:
         """Make the physical index, empty or with all that the base holds, which costs no copy of its data."""
-        loading: dict[str, Any] = {self._loading: {}}
+        alias: dict[str, Any] = {self._loading: {}}
         try:
             if self._base_index is None:
                 settings, mappings = mapping.new_settings(shards), mapping.new_mappings(self._now())
-                self._client.indices.create(index=self._physical, settings=settings, mappings=mappings, aliases=loading)
-            else:
-                growing = {f"index.{name}": value for name, value in mapping.GROWING.items()}
-                self._client.indices.clone(
-                    index=self._base_index, target=self._physical, settings=growing, aliases=loading
+                self._client.indices.create(
+                    index=self._physical, settings=settings, mappings=mappings, aliases=alias, wait_for_active_shards=0
                 )
-                self._beat()
+            else:
+                settings = {f"index.{name}": value for name, value in mapping.GROWING.items()}
+                self._client.indices.clone(
+                    index=self._base_index,
+                    target=self._physical,
+                    settings=settings,
+                    aliases=alias,
+                    wait_for_active_shards=0,
+                )
         except ApiError as error:
             # A request that was tried again, since the answer to the first was lost
             if cause(error)[0] != "resource_already_exists_exception":
                 raise
+        self._beat()
+        self._wait_for_place()
+
+    def _wait_for_place(self) -> None:
+        # Some versions answer 408 when the time is over.
+        patient = self._client.options(ignore_status=408, request_timeout=PLACING + OPENING)
+        health = patient.cluster.health(index=self._physical, wait_for_status="yellow", timeout=f"{PLACING}s")
+        if health["timed_out"]:
+            raise OperatorError(
+                f"Elasticsearch at {self._address.url} finds no place for a new index, mostly since its disks are "
+                "full; free some space and build again."
+            )
 
     def _send(self) -> None:
         if time.monotonic() > self._next_beat:
@@ -210,13 +229,13 @@ class ElasticsearchWriter:
         return int(self._clock + time.monotonic())
 
     def _remove_leftovers(self) -> None:
-        """Remove the indices of builds under this name that were killed: no name, and no sign of life for long."""
+        """Remove the indices of builds under this name that were killed: no name, no sign of life for long."""
         pattern = re.compile(f"{re.escape(self._address.name)}-{_BUILD}")
         found = self._client.indices.get(index=f"{self._address.name}-*", expand_wildcards="all").body
         for physical, index in found.items():
-            if not pattern.fullmatch(physical) or not is_manifest(mapping.manifest_in(index)):
-                continue
-            if self._address.name not in index["aliases"] and self._now() - _last_beat(index) > DEAD:
+            ours = pattern.fullmatch(physical) and is_manifest(mapping.manifest_in(index))
+            unnamed = set(index["aliases"]) <= {f"{physical}-loading"}
+            if ours and unnamed and self._now() - _last_beat(index) > DEAD:
                 with contextlib.suppress(NotFoundError):
                     self._client.indices.delete(index=physical)
 
