@@ -85,8 +85,9 @@ def test_twins_of_many_builds_come_in_the_order_of_the_corpus(tmp_path: Path) ->
         lines = [f"{part * 200 + n}\tlamps of Orra\tHarbour\n" for n in range(200)]
         (tmp_path / "part.tsv").write_text("id\ttext\ttitle\n" + "".join(lines))
         build_index([tmp_path / "part.tsv"], tmp_path / "index", append=part > 0)
-    hits = BM25Index.open(tmp_path / "index").search("lamps", 5)
-    assert [hit.id for hit in hits] == ["0", "1", "2", "3", "4"]
+        # each time, since the engine's own order of the builds is by chance
+        hits = BM25Index.open(tmp_path / "index").search("lamps", 5)
+        assert [hit.id for hit in hits] == ["0", "1", "2", "3", "4"]
 
 
 def test_all_ways_are_taken(indexes: list[TopPassages], monkeypatch: pytest.MonkeyPatch) -> None:
