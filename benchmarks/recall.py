@@ -5,9 +5,9 @@
 The dev questions of HotpotQA, 2WikiMultihopQA, MuSiQue and Natural Questions that have `supporting_ids` are searched
 for as they stand, over the passages of their own set and over those of all sets together. Recall is the share of a
 question's gold passages that is found, averaged over the questions; in square brackets stands the share of all gold
-passages of the set, in which a question with many counts more. The reference is plain BM25 (one field, unstemmed words, k1 0.9,
-b 0.4) over the same passages, at 5 and at 20, in whole per cent, so ours are rounded too before they are compared. The
-exit code is 1 if any is lower.
+passages of the set, in which a question with many counts more. The reference is plain BM25 (one field, unstemmed words,
+k1 0.9, b 0.4) over the same passages, at 5 and at 20, in whole per cent, so ours are rounded too before they are
+compared. The exit code is 1 if any is lower.
 """
 
 import argparse

@@ -20,7 +20,7 @@ from elasticsearch.exceptions import HTTP_EXCEPTIONS, ConnectionError, Connectio
 from deeprag_graph.errors import OperatorError
 from deeprag_graph.retrieval.elasticsearch.address import Address, access
 
-SEARCHING = 25.0  # seconds that a search goes on trying: a node restarts in fewer
+SEARCHING = 30.0  # seconds that a search goes on trying: a node restarts in fewer
 LOADING = 120.0
 OPENING = 5.0
 GONE = 2.0  # the same for an index that is not there, which a build may just be replacing

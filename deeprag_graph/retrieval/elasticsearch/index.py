@@ -34,7 +34,7 @@ _SEARCHES_AT_ONCE = 64  # in one request
 class ElasticsearchIndex:
     """An open index. When a build replaces it, searches go on in the new one, and `manifest` is that one's.
 
-    A search waits up to 25 s for a server that is overloaded or restarting. At most 10,000 passages come back.
+    A search waits up to 30 s for a server that is overloaded or restarting. At most 10,000 passages come back.
     """
 
     def __init__(self, address: Address, connections: int, client: Client) -> None:
