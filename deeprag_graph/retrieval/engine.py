@@ -40,9 +40,11 @@ class IndexWriter(Protocol):
 
 def is_address(place: str | Path) -> bool:
     """Whether an index is at an address of Elasticsearch, not in a folder; `OperatorError` for any other address."""
-    if "://" in str(place) and not str(place).startswith(("http://", "https://")):
-        raise OperatorError(f"{place} is no place for an index: name a folder, or http://HOST:PORT/NAME.")
-    return str(place).startswith(("http://", "https://"))
+    scheme, found, _ = str(place).partition("://")
+    if found and scheme.lower() not in ("http", "https"):
+        shown = "That" if "@" in str(place) else place  # with credentials in it
+        raise OperatorError(f"{shown} is no place for an index: name a folder, or http://HOST:PORT/NAME.")
+    return bool(found)
 
 
 def open_index(place: str | Path, *, connections: int = 10) -> PassageIndex:
