@@ -25,13 +25,13 @@ class Address:
     @classmethod
     def parse(cls, address: str) -> Self:
         """Read `http(s)://HOST:PORT/NAME`; raises `OperatorError` for anything else, without repeating a password."""
+        if "@" in address:  # a password may hold what makes a URL unreadable, so it is not looked for in parts of one
+            raise OperatorError(f"An address must not hold credentials, which end in logs: set {CREDENTIALS} instead.")
         try:
             parts = urlsplit(address)
             host, port = parts.hostname, parts.port
         except ValueError:
             parts, host, port = urlsplit(""), None, None
-        if parts.username is not None or parts.password is not None:
-            raise OperatorError(f"An address must not hold credentials, which end in logs: set {CREDENTIALS} instead.")
         name = parts.path.strip("/")
         if parts.scheme not in ("http", "https") or not host or not port or parts.query or parts.fragment:
             raise OperatorError(f"{address} is not an address; write http(s)://HOST:PORT/NAME, {_EXAMPLE}.")

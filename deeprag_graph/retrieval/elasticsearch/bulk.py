@@ -56,34 +56,31 @@ class _Chunk:
     def __init__(self, client: Client, alias: str, items: Sequence[Item]) -> None:
         self._client, self._alias, self._items = client, alias, list(items)
         self.refused: list[Skipped] = []
+        self._reason = ""  # why something is left
 
     def send(self) -> None:
         """Send what is left; raises `_BusyError` while something is."""
-        put_off: list[Item] = []
+        items, self._items = self._items, []
         known: list[Item] = []
-        reason = ""
-        for item, outcome in zip(self._items, self._sent(self._items), strict=True):
+        for item, outcome in zip(items, self._sent(items), strict=True):
             status = outcome["status"]
             if status == 409:
                 known.append(item)
             elif status in _BUSY:
-                put_off.append(item)
-                reason = _said(outcome)
+                self._put_off(item, outcome)
             elif status in (400, 413):
                 self._refuse(item, f"refused by Elasticsearch: {outcome['error']['type']}")
             elif status >= 400:
                 raise OperatorError(f"Elasticsearch does not take passages any more ({_said(outcome)}); build again.")
-        self._items = put_off
         self._refuse_others(known)
-        if put_off:
-            raise _BusyError(reason)
+        if self._items:
+            raise _BusyError(self._reason)
 
     def _sent(self, items: Sequence[Item]) -> list[Mapping[str, Any]]:
         """Send passages and return what became of each; what is too much for one request goes in two."""
         shown = ("errors", "items.create.status", "items.create.error")
-        lines: Any = [
-            item.lines for item in items
-        ]  # the client takes what is JSON already, and its types do not say so
+        # The client takes what is JSON already, and its types do not say so.
+        lines: Any = [item.lines for item in items]
         try:
             answer = self._client.bulk(index=self._alias, operations=lines, require_alias=True, filter_path=shown)
         except ApiError as error:
@@ -102,8 +99,16 @@ class _Chunk:
         ids = [item.id for item in known]
         stored = self._client.mget(index=self._alias, ids=ids, source_includes=["ordinal"])["docs"]
         for item, document in zip(known, stored, strict=True):
-            if document["_source"]["ordinal"] != item.ordinal:
+            if "error" in document:
+                self._put_off(item, document)
+            elif not document["found"]:
+                raise OperatorError(f"Elasticsearch has lost the passage {item.id!r} while it was loaded; build again.")
+            elif document["_source"]["ordinal"] != item.ordinal:
                 self._refuse(item, "id seen before")
+
+    def _put_off(self, item: Item, outcome: Mapping[str, Any]) -> None:
+        self._items.append(item)
+        self._reason = _said(outcome)
 
     def _refuse(self, item: Item, reason: str) -> None:
         self.refused.append(Skipped(*item.place, reason))

@@ -6,6 +6,7 @@ given, so both are done here, where each request passes.
 
 import asyncio
 import dataclasses
+import os
 import threading
 import weakref
 from collections.abc import AsyncGenerator, Callable, Mapping
@@ -86,21 +87,26 @@ class AsyncClient(AsyncElasticsearch):
     """The same for an event loop."""
 
     patience = Patience(SEARCHING)
+    turns: asyncio.Semaphore  # one for each connection: the wait for one would count as the server's time to answer
 
     def options(self, *args: Any, **settings: Any) -> Self:
         """Return a client with other options."""
         client = super().options(*args, **settings)
-        client.patience = self.patience
+        client.patience, client.turns = self.patience, self.turns
         return client
 
     async def perform_request(self, method: str, path: str, **request: Any) -> ApiResponse[Any]:
         """Perform a request again until it is answered in full or patience ends."""
 
         async def attempt() -> ApiResponse[Any]:
-            answer = await super(AsyncClient, self).perform_request(method, path, **_whole(path, request))
+            async with self.turns:
+                answer = await super(AsyncClient, self).perform_request(method, path, **_whole(path, request))
             return _checked(path, answer)
 
         return await tenacity.AsyncRetrying(**self.patience.retrying(), retry=_passing(path))(attempt)
+
+
+_Loop = tuple[int, asyncio.AbstractEventLoop]  # and its process: a fork has the loops of its parent, and its sockets
 
 
 class ClientsOfLoops:
@@ -108,16 +114,19 @@ class ClientsOfLoops:
 
     def __init__(self, make: Callable[[], AsyncClient]) -> None:
         self._make = make
-        self._clients: dict[asyncio.AbstractEventLoop, AsyncClient] = {}
-        self._lives: dict[asyncio.AbstractEventLoop, AsyncGenerator[None]] = {}
+        self._clients: dict[_Loop, AsyncClient] = {}
+        self._lives: dict[_Loop, AsyncGenerator[None]] = {}
         weakref.finalize(self, _end_all, self._lives).atexit = False
 
     async def get(self) -> AsyncClient:
         """Return the client of the running loop."""
-        loop = asyncio.get_running_loop()
+        loop = os.getpid(), asyncio.get_running_loop()
         if loop not in self._clients:
-            for closed in [other for other in self._clients if other.is_closed()]:
-                del self._clients[closed], self._lives[closed]
+            # Loops of other threads come here too.
+            for other in list(self._clients):
+                if other[1].is_closed():
+                    self._clients.pop(other, None)
+                    self._lives.pop(other, None)
             client = self._clients[loop] = self._make()
             life = self._lives[loop] = _live(client)
             await anext(life)
@@ -132,12 +141,12 @@ async def _live(client: AsyncClient) -> AsyncGenerator[None]:
         await client.close()
 
 
-def _end_all(lives: dict[asyncio.AbstractEventLoop, AsyncGenerator[None]]) -> None:
+def _end_all(lives: dict[_Loop, AsyncGenerator[None]]) -> None:
     async def end(life: AsyncGenerator[None]) -> None:
         await life.aclose()
 
-    for loop, life in lives.items():
-        if not loop.is_closed():
+    for (process, loop), life in lives.items():
+        if process == os.getpid() and not loop.is_closed():
             loop.call_soon_threadsafe(lambda loop, life: loop.create_task(end(life)), loop, life)
 
 
@@ -160,7 +169,9 @@ def connect(address: Address, connections: int, patience: Patience) -> Client:
 
 def connect_async(address: Address, connections: int) -> AsyncClient:
     """Return a client for the running event loop, as `connect` does."""
-    return AsyncClient(address.url, **_settings(connections, AsyncClient.patience))
+    client = AsyncClient(address.url, **_settings(connections, AsyncClient.patience))
+    client.turns = asyncio.Semaphore(connections)
+    return client
 
 
 def server_version(client: Client) -> str:

@@ -1,5 +1,6 @@
 """What Elasticsearch and its client raise, as one sentence for a person."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,6 +13,7 @@ from deeprag_graph.retrieval.elasticsearch.address import CREDENTIALS, Address
 from deeprag_graph.retrieval.elasticsearch.client import PartialAnswerError
 
 _SHOWN = 200  # characters of what a server says
+_CONNECTION = re.compile(r"^.{0,30}HTTPS?Connection.*?[)>]: ")  # the object that failed, named before the reason
 
 
 @contextmanager
@@ -52,7 +54,7 @@ def _sentence(error: Exception, address: Address) -> str:
         case ConnectionTimeout():
             said = f"{server} takes too long to answer; look into its log, or try again"
         case _:
-            reason = _short(getattr(error, "message", error))
+            reason = _short(_CONNECTION.sub("", str(getattr(error, "message", error))))
             said = f"There is no Elasticsearch at {address.url} ({reason}); start it, or correct the address"
     return f"{said}."
 
@@ -71,6 +73,8 @@ def _answered(error: ApiError, address: Address) -> str:
             end = f"has no index {address.name}; build it with: deeprag index FILE --out {address}"
         case (400 | 406, "media_type_header_exception"):
             end = f"is of a version that is not supported; versions 8 and 9 are ({said})"
+        case 400, "illegal_argument_exception":
+            end = f"refuses a request: {_short(reason).rstrip('.')}"
         case (429 | 502 | 503 | 504, _):
             end = f"is overloaded or not ready (status {status}, {said}); try again later"
         case _:

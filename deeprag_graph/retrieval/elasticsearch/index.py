@@ -1,5 +1,6 @@
 """Search an index that Elasticsearch holds, as `PassageIndex` says, from threads and from event loops."""
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from itertools import islice
@@ -26,7 +27,7 @@ from deeprag_graph.retrieval.elasticsearch.mapping import MOST_HITS
 from deeprag_graph.retrieval.elasticsearch.published import get_published, published
 from deeprag_graph.retrieval.elasticsearch.query import explanation_of, hits_of, search_body
 from deeprag_graph.retrieval.index import Explanation, Hit
-from deeprag_graph.retrieval.manifest import Manifest, damaged
+from deeprag_graph.retrieval.manifest import Manifest, damaged, missing
 
 _SEARCHES_AT_ONCE = 64  # in one request
 
@@ -41,9 +42,9 @@ class ElasticsearchIndex:
         """Use `ElasticsearchIndex.open`."""
         self.address = address
         self.connections = connections
-        self.client = client
+        self._connected = os.getpid(), client
         self._clients = ClientsOfLoops(partial(connect_async, address, connections))
-        self._physical, self.manifest = _open(client.patient(OPENING), address)
+        self._current = _open(client.patient(OPENING), address)
 
     @classmethod
     def open(cls, address: str, *, connections: int = 10) -> Self:
@@ -57,6 +58,20 @@ class ElasticsearchIndex:
         """
         place = Address.parse(address)
         return cls(place, connections, connect(place, connections, Patience(SEARCHING)))
+
+    @property
+    def manifest(self) -> Manifest:
+        """The manifest of the build that searches find now."""
+        return self._current[1]
+
+    @property
+    def client(self) -> Client:
+        """The client for threads; a forked process gets its own, since on a shared socket it may read others' hits."""
+        process, client = self._connected
+        if process != os.getpid():
+            client = connect(self.address, self.connections, Patience(SEARCHING))
+            self._connected = os.getpid(), client
+        return client
 
     def search(self, query: str, k: int = 3) -> list[Hit]:
         """Return the `k` best passages for `query`, best first."""
@@ -108,23 +123,22 @@ class ElasticsearchIndex:
 
     def follow(self, builds: Iterable[str]) -> None:
         """Read the manifest anew if hits came from another physical index than it tells of."""
-        if any(name != self._physical for name in builds):
+        if any(name != self._current[0] for name in builds):
             with failures(self.address, RetrievalError):
                 self._take(self.client.indices.get(index=self.address.name).body)
 
     async def afollow(self, builds: Iterable[str]) -> None:
         """Do what `follow` does."""
-        if any(name != self._physical for name in builds):
+        if any(name != self._current[0] for name in builds):
             with failures(self.address, RetrievalError):
                 self._take((await (await self.async_client()).indices.get(index=self.address.name)).body)
 
     def _take(self, found: Mapping[str, Any]) -> None:
         try:
             current = published(found, self.address)
-            self.manifest = current.manifest(self.address)
+            self._current = current.physical, current.manifest(self.address)
         except OperatorError as error:
             raise RetrievalError(str(error)) from error
-        self._physical = current.physical
 
     def __len__(self) -> int:
         """Return the number of passages."""
@@ -145,7 +159,7 @@ def _open(client: Client, address: Address) -> tuple[str, Manifest]:
     """Return the name and the manifest of the physical index, after looking whether it is as it should be."""
     with failures(address, OperatorError):
         server_version(client)
-        while True:
+        for _ in range(2):
             current = get_published(client, address)
             manifest = current.manifest(address)
             try:
@@ -155,6 +169,7 @@ def _open(client: Client, address: Address) -> tuple[str, Manifest]:
             if count != manifest.passages:
                 raise OperatorError(damaged(str(address)))
             return current.physical, manifest
+        raise OperatorError(missing(str(address)))
 
 
 def _builds(answer: Mapping[str, Any]) -> set[str]:

@@ -38,9 +38,9 @@ def growing_meta(beat: int) -> dict[str, Any]:
     return {"manifest": {"format": FORMAT}, "beat": beat}
 
 
-def published_meta(manifest: Manifest) -> dict[str, Any]:
-    """Return what an index says of itself once it is whole."""
-    return {"manifest": manifest.to_json()}
+def published_meta(manifest: Manifest, beat: int) -> dict[str, Any]:
+    """Return what an index says of itself once it is whole; its build lives until it has the name."""
+    return {"manifest": manifest.to_json(), "beat": beat}
 
 
 def manifest_in(index: Mapping[str, Any]) -> object:

@@ -2,7 +2,8 @@
 
 Each build has a physical index NAME-<build>; NAME is an alias, moved in one step that removes the old index too.
 Loading goes through a second alias, NAME-<build>-loading, and insists on it: the server would otherwise make a new
-index, of a guessed mapping, for a build whose own has been removed.
+index, of a guessed mapping, for a build whose own has been removed. The second alias also decides, once and for all,
+whether the index is published or removed: both take it away first, and fail where it is gone.
 """
 
 import contextlib
@@ -13,8 +14,9 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, Self
+from concurrent.futures import Future
+from functools import partial
+from typing import Any, Self, TypeVar
 
 from elasticsearch import ApiError, NotFoundError
 
@@ -42,9 +44,11 @@ IN_FLIGHT = 2  # requests at once: one is on its way while another is indexed
 LONGEST_ID = 512  # bytes of UTF-8
 BEAT = 10.0  # seconds between signs of life
 PLACING = 60  # seconds for the cluster to find nodes for the new index's shards
-DEAD = 300  # seconds without one, after which a build is dead: more than it may wait for its server
+DEAD = 300  # seconds without one, after which a build counts as dead: more than a request is tried for
 
 _BUILD = "[0-9a-f]{12}"
+
+_T = TypeVar("_T")
 
 
 class ElasticsearchWriter:
@@ -74,7 +78,6 @@ class ElasticsearchWriter:
         self._chunk: list[Item] = []
         self._bytes = 0
         self._accepted = 0
-        self._threads = ThreadPoolExecutor(IN_FLIGHT)
         self._in_flight: deque[tuple[int, Future[list[Skipped]]]] = deque()
         self._published = False
 
@@ -131,7 +134,7 @@ class ElasticsearchWriter:
 
     def publish(self, manifest: Manifest) -> Manifest:
         """Put the index in the place of the old one."""
-        self._client.indices.put_mapping(index=self._physical, meta=mapping.published_meta(manifest))
+        self._client.indices.put_mapping(index=self._physical, meta=mapping.published_meta(manifest, self._now()))
         self._client.indices.put_settings(index=self._physical, settings={"index": mapping.PUBLISHED})
         while not self._moved():
             pass
@@ -156,6 +159,8 @@ class ElasticsearchWriter:
                     aliases=alias,
                     wait_for_active_shards=0,
                 )
+        except NotFoundError as error:
+            raise self._outrun() from error  # by a build that has replaced the base, and removed it
         except ApiError as error:
             # A request that was tried again, since the answer to the first was lost
             if cause(error)[0] != "resource_already_exists_exception":
@@ -178,7 +183,7 @@ class ElasticsearchWriter:
             self._beat()
         if len(self._in_flight) == IN_FLIGHT:
             self._receive()
-        loaded = self._threads.submit(load, self._client, self._loading, self._chunk)
+        loaded = _in_thread(partial(load, self._client, self._loading, self._chunk))
         self._in_flight.append((len(self._chunk), loaded))
         self._chunk, self._bytes = [], 0
 
@@ -197,10 +202,10 @@ class ElasticsearchWriter:
         if old:
             old.check_replaceable(self._address)
         if self._base_index and (old is None or old.physical != self._base_index):
-            raise OperatorError(f"Another build has changed the index {self._address} meanwhile; append again.")
+            raise self._outrun()
         # No alias has two write indices: of two builds that end at once, one is refused and looks again.
         name = {"alias": self._address.name, "index": self._physical, "is_write_index": True}
-        actions: list[dict[str, Any]] = [{"add": name}, {"remove": {"index": self._physical, "alias": self._loading}}]
+        actions: list[dict[str, Any]] = [{"add": name}, _taking(self._physical)]
         if old:
             actions.append({"remove_index": {"index": old.physical}})
         try:
@@ -212,13 +217,15 @@ class ElasticsearchWriter:
                 raise
             return False
 
+    def _outrun(self) -> OperatorError:
+        return OperatorError(f"Another build has changed the index {self._address} meanwhile; append again.")
+
     def _end(self, ended: threading.Event) -> None:
         """Stop what is under way, and remove the index unless it was published."""
         ended.set()
-        self._threads.shutdown(cancel_futures=True)
         if not self._published:
-            with contextlib.suppress(Exception):  # no server: a later build removes it
-                self._client.patient(OPENING).indices.delete(index=self._physical)
+            with contextlib.suppress(Exception):  # it was, and the answer is lost; or no server: a later build does it
+                _remove(self._client.patient(OPENING), self._physical)
 
     def _beat(self) -> None:
         self._client.indices.put_mapping(index=self._physical, meta=mapping.growing_meta(self._now()))
@@ -237,7 +244,34 @@ class ElasticsearchWriter:
             unnamed = set(index["aliases"]) <= {f"{physical}-loading"}
             if ours and unnamed and self._now() - _last_beat(index) > DEAD:
                 with contextlib.suppress(NotFoundError):
-                    self._client.indices.delete(index=physical)
+                    _remove(self._client, physical, is_loading=bool(index["aliases"]))
+
+
+def _taking(physical: str) -> dict[str, Any]:
+    """Return the action that takes the loading alias from an index, of which one request alone succeeds."""
+    # Without `must_exist` the server says in its answer that there was none, and carries out the other actions.
+    return {"remove": {"index": physical, "alias": f"{physical}-loading", "must_exist": True}}
+
+
+def _remove(client: Client, physical: str, *, is_loading: bool = True) -> None:
+    """Remove an index of a build; raises `NotFoundError`, and leaves it, if it has been published."""
+    if is_loading:
+        client.indices.update_aliases(actions=[_taking(physical)])
+    client.indices.delete(index=physical)
+
+
+def _in_thread(function: Callable[[], _T]) -> Future[_T]:
+    """Call a function in a thread that nothing waits for: not even the end of the program, unlike a pool's."""
+    future: Future[_T] = Future()
+
+    def call() -> None:
+        try:
+            future.set_result(function())
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=call, daemon=True).start()
+    return future
 
 
 def _last_beat(index: mapping.Index) -> float:

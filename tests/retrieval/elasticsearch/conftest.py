@@ -3,6 +3,7 @@
 import os
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -60,13 +61,20 @@ def client(url: str) -> Iterator[Elasticsearch]:
         yield client
 
 
-@pytest.fixture
-def name(client: Elasticsearch) -> Iterator[str]:
-    """A name for an index of the test's own."""
+@contextmanager
+def new_name(client: Elasticsearch) -> Iterator[str]:
+    """Give a name for an index that nothing else has, and remove what is there in the end."""
     name = f"test-{uuid.uuid4().hex[:8]}"
     yield name
     for physical in client.indices.get(index=f"{name}*").body:
         client.indices.delete(index=physical)
+
+
+@pytest.fixture
+def name(client: Elasticsearch) -> Iterator[str]:
+    """A name for an index of the test's own."""
+    with new_name(client) as name:
+        yield name
 
 
 @pytest.fixture

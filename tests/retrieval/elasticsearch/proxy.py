@@ -20,6 +20,7 @@ class Request:
     body: bytes
     authorization: str | None
     types: dict[str, str]  # Content-Type and Accept
+    port: int  # the client's end of the connection
 
 
 Answer = tuple[int, Any]
@@ -83,7 +84,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _do(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         types = {name: self.headers[name] for name in ("Content-Type", "Accept") if name in self.headers}
-        request = Request(self.command, self.path, body, self.headers.get("Authorization"), types)
+        request = Request(
+            self.command, self.path, body, self.headers.get("Authorization"), types, self.client_address[1]
+        )
         self.proxy.requests.append(request)
         status, answer = self.proxy.fault(request) or self.proxy.forward(request)
         if status < 1:

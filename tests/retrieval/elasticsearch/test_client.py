@@ -2,20 +2,23 @@
 
 import asyncio
 import logging
+import multiprocessing
 import pickle
 import shutil
 import ssl
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 import traceback
 from base64 import b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from elasticsearch import Elasticsearch
 
 from deeprag_graph.errors import OperatorError, RetrievalError
 from deeprag_graph.retrieval import build_index, elasticsearch
@@ -23,6 +26,7 @@ from deeprag_graph.retrieval.elasticsearch import ElasticsearchBM25Retriever, El
 from deeprag_graph.retrieval.elasticsearch.address import Address
 from deeprag_graph.retrieval.elasticsearch.client import AsyncClient, Patience
 from tests.retrieval.conftest import CORPUS
+from tests.retrieval.elasticsearch.conftest import new_name
 from tests.retrieval.elasticsearch.proxy import Proxy, Request
 from tests.retrieval.elasticsearch.server import free_port
 
@@ -30,17 +34,24 @@ BUSY = {"error": {"type": "es_rejected_execution_exception", "reason": "queue fu
 
 
 @pytest.fixture(scope="module")
-def place(url: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+def shared(url: str, client: Elasticsearch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The name of an index of the tests' small corpus."""
     file = tmp_path_factory.mktemp("client") / "corpus.tsv"
     file.write_text(CORPUS, encoding="utf-8")
-    build_index([file], f"{url}/test-client")
-    return f"{url}/test-client"
+    with new_name(client) as name:
+        build_index([file], f"{url}/{name}")
+        yield name
 
 
 @pytest.fixture
-def through(proxy: Proxy, place: str) -> ElasticsearchIndex:
+def place(url: str, shared: str) -> str:
+    return f"{url}/{shared}"
+
+
+@pytest.fixture
+def through(proxy: Proxy, shared: str) -> ElasticsearchIndex:
     """An index that is searched through the proxy."""
-    index = ElasticsearchIndex.open(f"{proxy.url}/test-client")
+    index = ElasticsearchIndex.open(f"{proxy.url}/{shared}")
     proxy.requests.clear()
     return index
 
@@ -125,7 +136,7 @@ def test_a_part_is_never_taken_for_the_whole(
     proxy: Proxy, impatient: ElasticsearchIndex, search: Search, change: Callable[[Request, Any], Any], what: str
 ) -> None:
     proxy.change = change
-    with pytest.raises(RetrievalError, match=rf"could not search the whole of test-client \({what}"):
+    with pytest.raises(RetrievalError, match=rf"could not search the whole of {impatient.address.name} \({what}"):
         search(impatient)
 
 
@@ -157,9 +168,40 @@ def test_a_search_that_is_never_answered_ends(
     proxy: Proxy, impatient: ElasticsearchIndex, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     impatient.client._request_timeout = 0.2
-    proxy.fault = lambda request: time.sleep(1)
+    over = threading.Event()
+    proxy.fault = lambda request: (0, over.wait(30))
     with pytest.raises(RetrievalError, match="takes too long to answer"):
         impatient.search("harbour")
+    over.set()
+
+
+async def test_the_wait_for_a_connection_is_not_the_servers_time_to_answer(
+    proxy: Proxy, shared: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(AsyncClient, "patience", Patience(2.0))
+    index = ElasticsearchIndex.open(f"{proxy.url}/{shared}", connections=1)
+    proxy.fault = lambda request: time.sleep(0.15)
+    found = await asyncio.gather(*(index.asearch("harbour") for _ in range(16)))
+    assert found == [found[0]] * 16
+
+
+def test_a_forked_process_shares_no_connection_with_its_parent(proxy: Proxy, through: ElasticsearchIndex) -> None:
+    with asyncio.Runner() as loop:
+
+        def search() -> None:
+            through.search("harbour")
+            loop.run(through.asearch("harbour"))
+
+        search()
+        search()
+        assert len({request.port for request in proxy.requests}) == 2
+        child = multiprocessing.get_context("fork").Process(target=search)
+        child.start()
+        child.join(30)
+        assert child.exitcode == 0
+        assert len({request.port for request in proxy.requests}) == 4
+        search()
+    assert len({request.port for request in proxy.requests}) == 4
 
 
 def test_no_server_is_said_soon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,7 +211,9 @@ def test_no_server_is_said_soon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     (tmp_path / "corpus.tsv").write_text(CORPUS)
     began = time.monotonic()
     for attempt in (ElasticsearchIndex.open, lambda place: build_index([tmp_path / "corpus.tsv"], place)):
-        with pytest.raises(OperatorError, match=r"There is no Elasticsearch at .* start it, or correct the address"):
+        with pytest.raises(
+            OperatorError, match=r"There is no Elasticsearch at \S+ \(Failed to .*\); start it, or correct"
+        ):
             attempt(nowhere)
     assert time.monotonic() - began < 10
 
@@ -208,10 +252,10 @@ def test_an_old_server_that_does_not_understand_the_client_is_refused(proxy: Pro
         ElasticsearchIndex.open(f"{proxy.url}/passages")
 
 
-def test_credentials_that_may_read_the_index_alone_are_enough(proxy: Proxy, place: str) -> None:
+def test_credentials_that_may_read_the_index_alone_are_enough(proxy: Proxy, shared: str) -> None:
     forbidden = {"error": {"type": "security_exception", "reason": "no cluster:monitor"}, "status": 403}
     proxy.fault = lambda request: (403, forbidden) if request.path == "/" else None
-    assert ElasticsearchIndex.open(f"{proxy.url}/test-client").search("harbour")
+    assert ElasticsearchIndex.open(f"{proxy.url}/{shared}").search("harbour")
 
 
 SECRET = "c2VjcmV0OnZlcnktc2VjcmV0"
@@ -229,7 +273,7 @@ KEYS = {
 @pytest.mark.parametrize(("environment", "header", "secrets"), KEYS.values(), ids=KEYS)
 def test_credentials_reach_the_server_and_nothing_else(
     proxy: Proxy,
-    place: str,
+    shared: str,
     environment: dict[str, str],
     header: str,
     secrets: list[str],
@@ -243,8 +287,8 @@ def test_credentials_reach_the_server_and_nothing_else(
     denied = {"error": {"type": "security_exception", "reason": "unable to authenticate"}, "status": 401}
     proxy.fault = lambda request: None if request.authorization == header else (401, denied)
     (tmp_path / "corpus.tsv").write_text(CORPUS)
-    build_index([tmp_path / "corpus.tsv"], f"{proxy.url}/test-client")
-    retriever = ElasticsearchBM25Retriever(f"{proxy.url}/test-client")
+    build_index([tmp_path / "corpus.tsv"], f"{proxy.url}/{shared}")
+    retriever = ElasticsearchBM25Retriever(f"{proxy.url}/{shared}")
     assert asyncio.run(retriever.ainvoke("harbour")) == retriever.invoke("harbour")
     shown = [repr(retriever), repr(retriever.index), repr(retriever.index.client), repr(vars(retriever.index))]
     shown.append(pickle.dumps(retriever).decode(errors="replace"))
@@ -262,11 +306,11 @@ def test_credentials_reach_the_server_and_nothing_else(
     assert not [secret for secret in secrets for text in shown if secret in text]
 
 
-def test_credentials_that_are_not_enough_are_told_from_wrong_ones(proxy: Proxy, place: str, tmp_path: Path) -> None:
+def test_credentials_that_are_not_enough_are_told_from_wrong_ones(proxy: Proxy, shared: str) -> None:
     reason = "action [indices:data/read/search] is unauthorized"
     proxy.fault = lambda request: (403, {"error": {"type": "security_exception", "reason": reason}, "status": 403})
     with pytest.raises(OperatorError, match=r"does not allow this with these credentials .*is unauthorized"):
-        ElasticsearchIndex.open(f"{proxy.url}/test-client")
+        ElasticsearchIndex.open(f"{proxy.url}/{shared}")
 
 
 @pytest.mark.parametrize(
@@ -288,7 +332,7 @@ def test_settings_that_cannot_be_right_are_refused_without_being_repeated(
 
 
 def test_a_certificate_is_accepted_if_its_authority_is_named(
-    proxy: Proxy, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    proxy: Proxy, place: str, shared: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if shutil.which("openssl") is None:
         pytest.skip("needs the command openssl, to make a certificate")
@@ -298,14 +342,14 @@ def test_a_certificate_is_accepted_if_its_authority_is_named(
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
     with Proxy(place, context) as secure:
-        address = f"{secure.url}/test-client"
+        address = f"{secure.url}/{shared}"
         with pytest.raises(OperatorError, match=r"There is no secure connection to .*; set ELASTICSEARCH_CA_FILE"):
             ElasticsearchIndex.open(address)
         monkeypatch.setenv("ELASTICSEARCH_CA_FILE", str(certificate))
         index = ElasticsearchIndex.open(address)
         assert index.search("harbour") == asyncio.run(index.asearch("harbour"))
     with pytest.raises(OperatorError, match=r"There is no secure connection to .* or write http://"):
-        ElasticsearchIndex.open(f"{proxy.url.replace('http', 'https')}/test-client")
+        ElasticsearchIndex.open(f"{proxy.url.replace('http', 'https')}/{shared}")
 
 
 @pytest.mark.parametrize(
@@ -345,11 +389,25 @@ def test_what_is_no_address_is_refused(address: str, sentence: str) -> None:
         Address.parse(address)
 
 
-@pytest.mark.parametrize("user", [f"elastic:{SECRET}@", f":{SECRET}@", f"{SECRET}@"])
-def test_an_address_with_a_password_is_refused_and_not_repeated(user: str) -> None:
+@pytest.mark.parametrize(
+    "address",
+    [
+        f"http://elastic:{SECRET}@localhost:9200/wiki",
+        f"http://:{SECRET}@localhost:9200/wiki",
+        f"http://{SECRET}@localhost:9200/wiki",
+        f"http://elastic:{SECRET}@localhost:port/wiki",
+        f"http://elastic:{SECRET}@localhost:99999/wiki",
+        f"http://elastic:{SECRET}@localhost",
+        f"http://elastic:{SECRET}@[::1:9200/wiki",
+        f"http://elastic:1/{SECRET}@localhost:9200/wiki",
+        f"http://elastic:?{SECRET}@localhost:9200/wiki",
+        f"http://elastic:#{SECRET}@localhost:9200/wiki",
+    ],
+)
+def test_an_address_with_a_password_is_refused_and_not_repeated(address: str) -> None:
     with pytest.raises(OperatorError, match=r"must not hold credentials.*: set ELASTICSEARCH_API_KEY") as caught:
-        Address.parse(f"http://{user}localhost:9200/wiki")
-    assert SECRET not in str(caught.value)
+        Address.parse(address)
+    assert SECRET not in "".join(traceback.format_exception(caught.value))
 
 
 def test_there_is_at_least_one_connection(place: str) -> None:

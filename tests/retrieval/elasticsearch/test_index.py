@@ -1,28 +1,34 @@
 """Searching through Elasticsearch: the embedded index's ranking and explanations, and indices that cannot be used."""
 
 import pickle
+from collections.abc import Iterator
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from elasticsearch import Elasticsearch
 
 from deeprag_graph.errors import OperatorError
-from deeprag_graph.retrieval import BM25Index, PassageIndex, build_index
+from deeprag_graph.retrieval import BM25Index, PassageIndex, build_index, elasticsearch
 from deeprag_graph.retrieval.elasticsearch import ElasticsearchIndex
-from tests.retrieval.elasticsearch.conftest import Build
+from tests.retrieval.elasticsearch.conftest import Build, new_name
 from tests.retrieval.elasticsearch.passages import queries, rows, write
+from tests.retrieval.elasticsearch.proxy import Proxy, Request
 
 PASSAGES = rows(400)
 
 
 @pytest.fixture(scope="module")
-def both(url: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[ElasticsearchIndex, BM25Index]:
+def both(
+    url: str, client: Elasticsearch, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[ElasticsearchIndex, BM25Index]]:
     """The same passages in both engines."""
     folder = tmp_path_factory.mktemp("both")
     write(folder / "passages.jsonl", PASSAGES)
-    for place in (f"{url}/test-both", folder / "index"):
-        build_index([folder / "passages.jsonl"], place)
-    return ElasticsearchIndex.open(f"{url}/test-both"), BM25Index.open(folder / "index")
+    with new_name(client) as name:
+        for place in (f"{url}/{name}", folder / "index"):
+            build_index([folder / "passages.jsonl"], place)
+        yield ElasticsearchIndex.open(f"{url}/{name}"), BM25Index.open(folder / "index")
 
 
 Both = tuple[ElasticsearchIndex, BM25Index]
@@ -126,13 +132,14 @@ def test_k_below_one_is_the_operators_mistake(both: Both, k: int) -> None:
 
 
 def test_k_beyond_what_elasticsearch_returns_is_refused_where_there_are_more_passages(
-    address: str, build: Build
+    address: str, build: Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    build(address, [(str(n), "Orra", "salt") for n in range(10_001)])
+    monkeypatch.setattr(elasticsearch.index, "MOST_HITS", 20)
+    build(address, [(str(n), "Orra", "salt") for n in range(21)])
     index = ElasticsearchIndex.open(address)
-    assert len(index.search("salt", 10_000)) == 10_000
-    with pytest.raises(OperatorError, match="at most 10,000 passages, and k is 10,001"):
-        index.search("salt", 10_001)
+    assert len(index.search("salt", 20)) == 20
+    with pytest.raises(OperatorError, match="at most 20 passages, and k is 21"):
+        index.search("salt", 21)
 
 
 def test_a_pickled_index_opens_again(both: Both) -> None:
@@ -165,6 +172,28 @@ async def test_it_goes_on_likewise_in_an_event_loop_and_in_many_queries(address:
 def test_no_index_at_the_address(address: str) -> None:
     with pytest.raises(OperatorError, match=f"There is no index at {address}; build one with: deeprag index FILE"):
         ElasticsearchIndex.open(address)
+
+
+def test_an_index_that_goes_away_each_time_it_is_looked_at_is_looked_for_twice(
+    proxy: Proxy, name: str, address: str, build: Build
+) -> None:
+    build(address, PASSAGES[:3])
+    gone = {"error": {"type": "index_not_found_exception", "reason": "no such index"}, "status": 404}
+    left = 1
+
+    def fault(request: Request) -> tuple[int, Any] | None:
+        nonlocal left
+        if "/_count" not in request.path or not left:
+            return None
+        left -= 1
+        return 404, gone
+
+    proxy.fault = fault
+    assert len(ElasticsearchIndex.open(f"{proxy.url}/{name}")) == 3
+    left = 1000
+    with pytest.raises(OperatorError, match=f"There is no index at {proxy.url}/{name}; build one with"):
+        ElasticsearchIndex.open(f"{proxy.url}/{name}")
+    assert left == 998
 
 
 def test_an_index_of_somebody_elses_is_not_opened(client: Elasticsearch, name: str, address: str) -> None:

@@ -1,6 +1,8 @@
 """Building an index in Elasticsearch: all of it or nothing, whatever the passages and the server are like."""
 
+import signal
 import threading
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
@@ -10,7 +12,7 @@ import pytest
 from elasticsearch import Elasticsearch
 
 from deeprag_graph.errors import OperatorError
-from deeprag_graph.retrieval import Passage, Skipped, build_index
+from deeprag_graph.retrieval import Manifest, Passage, Skipped, build_index
 from deeprag_graph.retrieval.elasticsearch import ElasticsearchIndex, ElasticsearchWriter, writer
 from tests.retrieval.elasticsearch.conftest import Build
 from tests.retrieval.elasticsearch.passages import Row, rows, write
@@ -123,7 +125,7 @@ def test_of_builds_that_end_at_once_one_is_kept_whole(
     client: Elasticsearch, name: str, address: str, build: Build
 ) -> None:
     manifest = build(address, PASSAGES)
-    ready = threading.Barrier(4)
+    ready = threading.Barrier(3)
     failed: list[BaseException] = []
 
     def run(number: int) -> None:
@@ -136,7 +138,7 @@ def test_of_builds_that_end_at_once_one_is_kept_whole(
         except BaseException as error:
             failed.append(error)
 
-    threads = [threading.Thread(target=run, args=(number,)) for number in (1, 2, 3, 4)]
+    threads = [threading.Thread(target=run, args=(number,)) for number in (1, 2, 3)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -249,8 +251,11 @@ def forward_then(proxy: Proxy, answer: tuple[int, Any]) -> Callable[[Request], t
     return fault
 
 
-@pytest.mark.parametrize("append", [False, True])
-@pytest.mark.parametrize("ending", ["_bulk", "_aliases", "creation", "_refresh", "_mapping", "_settings"])
+@pytest.mark.parametrize(
+    ("ending", "append"),
+    [(ending, False) for ending in ("_bulk", "_aliases", "creation", "_refresh", "_mapping", "_settings")]
+    + [(ending, True) for ending in ("_bulk", "_aliases", "creation")],
+)
 def test_an_answer_that_is_lost_is_no_harm(
     proxy: Proxy, client: Elasticsearch, name: str, address: str, build: Build, ending: str, append: bool
 ) -> None:
@@ -338,18 +343,21 @@ def test_a_server_that_stays_out_of_room_ends_the_build(
     assert len(ElasticsearchIndex.open(address)) == 50
 
 
-def test_a_block_that_is_lifted_in_time_is_no_harm(client: Elasticsearch, name: str, address: str) -> None:
-    with begin(address) as one:
+def test_a_block_that_is_lifted_in_time_is_no_harm(proxy: Proxy, client: Elasticsearch, name: str) -> None:
+    block = {"index.blocks.read_only_allow_delete": True}
+    lifted = []
+
+    def lift(request: Request, body: Any) -> Any:
+        if "/_bulk" in request.path and body["errors"]:
+            lifted.append(client.indices.put_settings(index=f"{name}-*", settings=dict.fromkeys(block)))
+        return body
+
+    proxy.change = lift
+    with begin(f"{proxy.url}/{name}") as one:
+        client.indices.put_settings(index=f"{name}-*", settings=block)
         add(one, PASSAGES)
-        growing = f"{name}-{one.build}"
-        block = {"index.blocks.read_only_allow_delete": True}
-        client.indices.put_settings(index=growing, settings=block)
-        lift = threading.Timer(
-            0.5, client.indices.put_settings, kwargs={"index": growing, "settings": dict.fromkeys(block)}
-        )
-        lift.start()
         assert one.flush() == 50
-        lift.join()
+    assert len(lifted) == 1
 
 
 def test_an_index_that_is_removed_while_it_grows_is_not_made_again(
@@ -408,25 +416,167 @@ def test_a_build_gives_signs_of_life_by_the_servers_clock(
         assert index["mappings"]["_meta"]["beat"] == pytest.approx(int(health[0]["epoch"]) + 1000, abs=3)
 
 
-def test_a_build_that_is_stopped_does_not_wait_for_an_absent_server(
-    proxy: Proxy, client: Elasticsearch, name: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("silent", [False, True])
+def test_a_build_that_is_stopped_does_not_wait_for_a_server_that_is_absent_or_silent(
+    proxy: Proxy, client: Elasticsearch, name: str, monkeypatch: pytest.MonkeyPatch, silent: bool
 ) -> None:
     monkeypatch.setattr(writer, "OPENING", 0.1)
-    asked = threading.Event()
+    asked, over = threading.Event(), threading.Event()
 
-    def absent(request: Request) -> tuple[int, Any] | None:
+    def fault(request: Request) -> tuple[int, Any] | None:
         if "/_bulk" in request.path:
             asked.set()
-        return (0, b"") if asked.is_set() else None
+        return (0, silent and over.wait(60)) if asked.is_set() else None
 
-    proxy.fault = absent
-    stopped = threading.Event()
+    proxy.fault = fault
+    threads = set(threading.enumerate())
     with pytest.raises(KeyboardInterrupt), begin(f"{proxy.url}/{name}") as one:
         add(one, rows(1500))
         assert asked.wait(30)
-        threading.Timer(60, stopped.set).start()
+        began = time.monotonic()
         raise KeyboardInterrupt
-    assert not stopped.is_set()
+    assert time.monotonic() - began < 10
+    assert all(thread.daemon for thread in set(threading.enumerate()) - threads)  # so the program can end
+    over.set()
+
+
+def interrupt(over: threading.Event) -> tuple[int, Any]:
+    """Press Ctrl-C while the answer is awaited."""
+    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+    over.wait(30)
+    return 0, b""
+
+
+def fail(_: threading.Event) -> tuple[int, Any]:
+    return 500, {"error": {"type": "odd", "reason": "x"}, "status": 500}
+
+
+@pytest.mark.parametrize(("end", "raised"), [(interrupt, KeyboardInterrupt), (fail, OperatorError)])
+@pytest.mark.parametrize("carried_out", [True, False])
+def test_a_build_that_is_stopped_while_it_is_published_leaves_the_new_index_or_the_old_one(
+    proxy: Proxy,
+    client: Elasticsearch,
+    name: str,
+    address: str,
+    build: Build,
+    end: Callable[[threading.Event], tuple[int, Any]],
+    raised: type[BaseException],
+    carried_out: bool,
+) -> None:
+    old = build(address, PASSAGES)
+    over = threading.Event()
+    publishing: list[Request] = []
+
+    def fault(request: Request) -> tuple[int, Any] | None:
+        if request.path.endswith("/_aliases") and not publishing:
+            publishing.append(request)
+            if carried_out:
+                proxy.forward(request)
+            return end(over)
+        return fail(over) if publishing and request.method == "GET" else None
+
+    proxy.fault = fault
+    with pytest.raises(raised):
+        build(f"{proxy.url}/{name}", rows(70))
+    over.set()
+    assert len(physical_indices(client, name)) == 1
+    index = ElasticsearchIndex.open(address)
+    assert len(index) == (70 if carried_out else 50)
+    assert (index.manifest == old) == (not carried_out)
+    if not carried_out:  # and a request that comes late does no harm
+        assert proxy.forward(publishing[0])[0] == 404
+        assert ElasticsearchIndex.open(address).manifest == old
+
+
+def test_a_build_that_is_being_published_is_not_taken_for_dead(
+    proxy: Proxy, client: Elasticsearch, name: str, address: str, build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = writer._server_clock
+    others: list[Manifest] = []
+
+    def fault(request: Request) -> None:
+        if request.path.endswith("/_settings") and not others:
+            others.append(build(address, rows(3)))
+
+    manifest = build(address, PASSAGES)
+    with begin(f"{proxy.url}/{name}") as one:
+        add(one, PASSAGES)
+        one.flush()
+        one._clock += 1000  # it takes so long
+        monkeypatch.setattr(writer, "_server_clock", lambda client: clock(client) + 1000)
+        proxy.fault = fault
+        one.publish(manifest)
+    assert len(others) == 1
+    assert physical_indices(client, name) == [f"{name}-{one.build}"]
+
+
+def test_what_a_build_leaves_that_was_stopped_while_it_was_removed_is_removed_too(
+    client: Elasticsearch, name: str, address: str, build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed = begin(address)
+    one = killed.__enter__()
+    client.indices.delete_alias(index=f"{name}-{one.build}", name=f"{name}-{one.build}-loading")
+    monkeypatch.setattr(writer, "DEAD", -1)
+    new = build(address, PASSAGES)
+    assert physical_indices(client, name) == [f"{name}-{new.build}"]
+    with suppress(GeneratorExit):
+        killed.__exit__(GeneratorExit, GeneratorExit(), None)
+
+
+def test_a_base_that_is_replaced_before_it_is_copied(
+    proxy: Proxy, client: Elasticsearch, name: str, address: str, build: Build
+) -> None:
+    build(address, PASSAGES)
+    faster = iter([PASSAGES[:3]])
+
+    def fault(request: Request) -> None:
+        if "/_clone/" in request.path:
+            for passages in faster:
+                build(address, passages)
+
+    proxy.fault = fault
+    with pytest.raises(OperatorError, match=r"Another build has changed the index .* meanwhile; append again"):
+        build(f"{proxy.url}/{name}", [("new", "Orra", "salt")], append=True)
+    assert len(physical_indices(client, name)) == 1
+    assert len(ElasticsearchIndex.open(address)) == 3
+
+
+def test_passages_that_cannot_be_looked_up_at_once_are_looked_up_again(
+    proxy: Proxy, name: str, address: str, build: Build
+) -> None:
+    build(address, PASSAGES)
+    busy = iter([True])
+
+    def change(request: Request, body: Any) -> Any:
+        if "/_mget" in request.path and next(busy, False):
+            error = {"type": "no_shard_available_action_exception", "reason": "x"}
+            body["docs"][:20] = [{"_id": document["_id"], "error": error} for document in body["docs"][:20]]
+        return body
+
+    proxy.change = change
+    manifest = build(f"{proxy.url}/{name}", rows(70), append=True)
+    assert (manifest.passages, manifest.skipped) == (70, {"id seen before": 50})
+
+
+def test_a_passage_that_is_there_and_is_not_found_ends_the_build(
+    proxy: Proxy, name: str, address: str, build: Build
+) -> None:
+    build(address, PASSAGES)
+
+    def change(request: Request, body: Any) -> Any:
+        if "/_mget" in request.path:
+            body["docs"] = [{"_id": document["_id"], "found": False} for document in body["docs"]]
+        return body
+
+    proxy.change = change
+    with pytest.raises(OperatorError, match="has lost the passage 'p0' while it was loaded; build again"):
+        build(f"{proxy.url}/{name}", PASSAGES, append=True)
+    assert len(ElasticsearchIndex.open(address)) == 50
+
+
+def test_a_number_of_shards_that_the_server_refuses_is_said_with_its_reason(address: str, build: Build) -> None:
+    with pytest.raises(OperatorError, match=r"refuses a request: .*1000000.*\[index.number_of_shards\].*1024\.$"):
+        build(address, PASSAGES, shards=1_000_000)
 
 
 def test_the_caller_hears_of_nothing_but_sentences(name: str, proxy: Proxy, tmp_path: Path) -> None:
