@@ -420,7 +420,6 @@ def test_a_build_gives_signs_of_life_by_the_servers_clock(
 def test_a_build_that_is_stopped_does_not_wait_for_a_server_that_is_absent_or_silent(
     proxy: Proxy, client: Elasticsearch, name: str, monkeypatch: pytest.MonkeyPatch, silent: bool
 ) -> None:
-    monkeypatch.setattr(writer, "OPENING", 0.1)
     asked, over = threading.Event(), threading.Event()
 
     def fault(request: Request) -> tuple[int, Any] | None:
@@ -431,6 +430,7 @@ def test_a_build_that_is_stopped_does_not_wait_for_a_server_that_is_absent_or_si
     proxy.fault = fault
     threads = set(threading.enumerate())
     with pytest.raises(KeyboardInterrupt), begin(f"{proxy.url}/{name}") as one:
+        monkeypatch.setattr(writer, "OPENING", 0.1)
         add(one, rows(1500))
         assert asked.wait(30)
         began = time.monotonic()
