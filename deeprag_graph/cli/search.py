@@ -122,9 +122,10 @@ def _reasons(explanation: Explanation) -> Iterator[str]:
     better, other = sorted(scores, key=lambda field: -scores[field])
     yield f"     = {better} {scores[better]:.3f} + ½ × {other} {scores[other]:.3f}"
     for term in sorted(explanation.terms, key=lambda term: -term.score):
+        having = "1 passage has it" if term.passages_with_term == 1 else f"{term.passages_with_term:,} passages have it"
         yield (
             f"       {term.score:7.3f}  {term.field:<5}  {term.term:<16} {term.frequency:g} × in {term.length:g} terms "
-            f"(average {term.average_length:.1f}); {term.passages_with_term:,} passages have it"
+            f"(average {term.average_length:.1f}); {having}"
         )
     yield ""
 
