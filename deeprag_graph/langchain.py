@@ -10,6 +10,7 @@ from langchain_core.tools import StructuredTool
 
 from deeprag_graph.errors import OperatorError, RetrievalError
 from deeprag_graph.graph import DeepRAGGraph
+from deeprag_graph.retrieval.index import check_k
 from deeprag_graph.state import Context, Input, Output
 from deeprag_graph.transcript import Step, passage_key
 
@@ -129,8 +130,8 @@ def _line(number: int, step: Step, numbers: dict[tuple[str, str, str], int]) -> 
 
 
 def _at_least_1(k: int | None) -> int | None:
-    if k is not None and k < 1:
-        raise OperatorError(f"k must be at least 1, not {k}.")
+    if k is not None:
+        check_k(k)
     return k
 
 

@@ -5,16 +5,16 @@ import math
 import re
 import socket
 import struct
-import threading
 from collections.abc import Callable, Iterator, Sequence
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Literal, Self
+from http.server import BaseHTTPRequestHandler
+from typing import Any, Literal
 
 from langchain_core.documents import Document
 from langchain_core.retrievers import BaseRetriever
 
 from deeprag_graph.policies.base import Prompt
 from deeprag_graph.transcript import ANSWER, CONTEXT, FINAL, FOLLOW_UP, RETRIEVE, Trajectory, parse
+from tests.loopback import Loopback
 
 MODEL = "scripted-model"
 FINAL_TEXT = " <answer long>It is done.</answer long><answer short>done</answer short>"
@@ -74,7 +74,7 @@ def chatml(messages: Sequence[dict[str, str]]) -> str:
     return f"{turns}<|im_start|>assistant\n"
 
 
-class FakeServer:
+class FakeServer(Loopback):
     """Serves the model of `go_on` on loopback in the manner of vLLM or of llama.cpp; also a context manager.
 
     `requests` records (path, body, headers) of everything asked. `faults` maps the end of a path to an iterator of
@@ -86,22 +86,9 @@ class FakeServer:
         self.requests: list[tuple[str, dict[str, Any], dict[str, str]]] = []
         self.faults: dict[str, Iterator[str]] = {}
         self.models = [MODEL]
-        self.awake = threading.Event()
         self.vocabulary: list[str] = []
-        handler = type("Handler", (_Handler,), {"fake": self})
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self._http.daemon_threads = True
-        self._thread = threading.Thread(target=self._http.serve_forever, args=(0.01,), daemon=True)
-        self.url = f"http://127.0.0.1:{self._http.server_port}/v1"
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.awake.set()
-        self._http.shutdown()
-        self._http.server_close()
+        super().__init__(_Handler, "fake")
+        self.url = f"http://127.0.0.1:{self.port}/v1"
 
     def sent(self, end: str) -> list[dict[str, Any]]:
         """Return the bodies of the requests whose path ends in `end`."""

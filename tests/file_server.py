@@ -3,11 +3,12 @@
 import re
 import socket
 import struct
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Self
+from http.server import BaseHTTPRequestHandler
+from typing import Any
+
+from tests.loopback import Loopback
 
 
 @dataclass
@@ -21,7 +22,7 @@ class Asked:
     sent: int = 0  # bytes of the file
 
 
-class FileServer:
+class FileServer(Loopback):
     """Serves `content` at every path on loopback; also a context manager.
 
     `faults` gives one fault for each request, "" for none: a status; "cut N" and "close N", which reset or end the
@@ -37,21 +38,8 @@ class FileServer:
         self.encoding: str | None = None
         self.faults: Iterator[str] = iter(())
         self.asked: list[Asked] = []
-        self.awake = threading.Event()
-        handler = type("Handler", (_Handler,), {"file": self})
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self._http.daemon_threads = True
-        self._thread = threading.Thread(target=self._http.serve_forever, args=(0.01,), daemon=True)
-        self.url = f"http://127.0.0.1:{self._http.server_port}/psgs.tsv.gz"
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.awake.set()
-        self._http.shutdown()
-        self._http.server_close()
+        super().__init__(_Handler, "file")
+        self.url = f"http://127.0.0.1:{self.port}/psgs.tsv.gz"
 
 
 class _Handler(BaseHTTPRequestHandler):

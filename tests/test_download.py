@@ -161,7 +161,7 @@ def test_a_server_that_is_silent_is_a_broken_connection(
 
 def test_a_server_that_cannot_be_reached_says_so_and_leaves_nothing(place: Place, pauses: list[float]) -> None:
     server = FileServer(CONTENT)
-    server._http.server_close()
+    server.http.server_close()
     message = refusal(server, place)
     assert "refused" in message
     assert f"run the same command again later, or {OTHERWISE}." in message

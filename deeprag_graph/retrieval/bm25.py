@@ -16,7 +16,7 @@ import tantivy
 from deeprag_graph.errors import OperatorError, RetrievalError
 from deeprag_graph.retrieval.analysis import analyze
 from deeprag_graph.retrieval.folder import read_manifest, segments_of
-from deeprag_graph.retrieval.index import MOST_TERMS, Explanation, Hit, TermScore
+from deeprag_graph.retrieval.index import MOST_TERMS, Explanation, Hit, TermScore, check_k
 from deeprag_graph.retrieval.manifest import Manifest, damaged
 from deeprag_graph.retrieval.top import Scored, TopPassages
 
@@ -76,8 +76,7 @@ class BM25Index:
             ]
 
     def _find(self, terms: Counter[str], k: int) -> list[Scored]:
-        if k < 1:
-            raise OperatorError(f"k must be at least 1, not {k}.")
+        check_k(k)
         return self._top.find(terms, k) if terms else []
 
     def _hit(self, score: float, address: tantivy.DocAddress) -> Hit:

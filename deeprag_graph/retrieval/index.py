@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from deeprag_graph.errors import OperatorError
 from deeprag_graph.retrieval.manifest import Manifest
 
 TIE_BREAKER = 0.5  # of the field that scores less
@@ -47,6 +48,12 @@ class Explanation:
     def field_score(self, field: str) -> float:
         """Return the sum of the scores of a field's terms."""
         return sum(term.score for term in self.terms if term.field == field)
+
+
+def check_k(k: int) -> None:
+    """Raise `OperatorError` unless `k` is a number of passages that one can ask for."""
+    if k < 1:
+        raise OperatorError(f"k must be at least 1, not {k}.")
 
 
 class PassageIndex(Protocol):

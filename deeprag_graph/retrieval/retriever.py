@@ -8,8 +8,13 @@ from langchain_core.documents import Document
 from langchain_core.retrievers import BaseRetriever
 from langchain_core.runnables.config import run_in_executor
 
-from deeprag_graph.errors import OperatorError
 from deeprag_graph.retrieval.bm25 import BM25Index
+from deeprag_graph.retrieval.index import Hit, check_k
+
+
+def document_of(hit: Hit) -> Document:
+    """Return a passage that was found as LangChain has it."""
+    return Document(id=hit.id, page_content=hit.text, metadata={"title": hit.title, "score": hit.score})
 
 
 class BM25Retriever(BaseRetriever):
@@ -26,8 +31,7 @@ class BM25Retriever(BaseRetriever):
     k: int = 3
 
     def __init__(self, index: BM25Index | str | Path, k: int = 3, **settings: Any) -> None:
-        if k < 1:
-            raise OperatorError(f"k must be at least 1, not {k}.")
+        check_k(k)
         opened = index if isinstance(index, BM25Index) else BM25Index.open(index)
         super().__init__(**{"index": opened, "k": k, **settings})
 
@@ -40,10 +44,7 @@ class BM25Retriever(BaseRetriever):
         self, query: str, *, run_manager: CallbackManagerForRetrieverRun | None = None, k: int | None = None
     ) -> list[Document]:
         hits = self.index.search(query, self.k if k is None else k)
-        return [
-            Document(id=hit.id, page_content=hit.text, metadata={"title": hit.title, "score": hit.score})
-            for hit in hits
-        ]
+        return [document_of(hit) for hit in hits]
 
     async def _aget_relevant_documents(
         self, query: str, *, run_manager: AsyncCallbackManagerForRetrieverRun | None = None, k: int | None = None

@@ -26,7 +26,7 @@ from deeprag_graph.retrieval.elasticsearch.failures import failures
 from deeprag_graph.retrieval.elasticsearch.mapping import MOST_HITS
 from deeprag_graph.retrieval.elasticsearch.published import get_published, published
 from deeprag_graph.retrieval.elasticsearch.query import explanation_of, hits_of, search_body
-from deeprag_graph.retrieval.index import Explanation, Hit
+from deeprag_graph.retrieval.index import Explanation, Hit, check_k
 from deeprag_graph.retrieval.manifest import Manifest, damaged, missing
 
 _SEARCHES_AT_ONCE = 64  # in one request
@@ -75,11 +75,7 @@ class ElasticsearchIndex:
 
     def search(self, query: str, k: int = 3) -> list[Hit]:
         """Return the `k` best passages for `query`, best first."""
-        body = self.body(query, k)
-        with failures(self.address, RetrievalError):
-            answer = self.client.search(index=self.address.name, body=body).body
-        self.follow(_builds(answer))
-        return hits_of(answer)
+        return hits_of(self._answer(self.body(query, k)))
 
     async def asearch(self, query: str, k: int = 3) -> list[Hit]:
         """Return what `search` does."""
@@ -103,16 +99,18 @@ class ElasticsearchIndex:
 
     def explain(self, query: str, k: int = 3) -> list[Explanation]:
         """Return what `search` returns, each passage with what its score is made of."""
-        body = {**self.body(query, k), "explain": True}
-        with failures(self.address, RetrievalError):
-            answer = self.client.search(index=self.address.name, body=body).body
-        self.follow(_builds(answer))
+        answer = self._answer({**self.body(query, k), "explain": True})
         return [explanation_of(hit) for hit in answer["hits"]["hits"]]
+
+    def _answer(self, body: dict[str, Any]) -> dict[str, Any]:
+        with failures(self.address, RetrievalError):
+            answer: dict[str, Any] = self.client.search(index=self.address.name, body=body).body
+        self.follow(_builds(answer))
+        return answer
 
     def body(self, query: str, k: int) -> dict[str, Any]:
         """Return the request for the `k` best passages; raises `OperatorError` if `k` is below 1 or too high."""
-        if k < 1:
-            raise OperatorError(f"k must be at least 1, not {k}.")
+        check_k(k)
         if k > MOST_HITS < self.manifest.passages:
             raise OperatorError(f"Elasticsearch returns at most {MOST_HITS:,} passages, and k is {k:,}.")
         return search_body(query, min(k, MOST_HITS))

@@ -9,10 +9,12 @@ from langchain_core.documents import Document
 from langchain_core.retrievers import BaseRetriever
 from langchain_elasticsearch import AsyncElasticsearchRetriever, ElasticsearchRetriever
 
-from deeprag_graph.errors import OperatorError, RetrievalError
+from deeprag_graph.errors import RetrievalError
 from deeprag_graph.retrieval.elasticsearch.failures import failures
 from deeprag_graph.retrieval.elasticsearch.index import ElasticsearchIndex
 from deeprag_graph.retrieval.elasticsearch.query import hit_of
+from deeprag_graph.retrieval.index import check_k
+from deeprag_graph.retrieval.retriever import document_of
 
 
 class ElasticsearchBM25Retriever(BaseRetriever):
@@ -29,8 +31,7 @@ class ElasticsearchBM25Retriever(BaseRetriever):
     k: int = 3
 
     def __init__(self, index: ElasticsearchIndex | str, k: int = 3, **settings: Any) -> None:
-        if k < 1:
-            raise OperatorError(f"k must be at least 1, not {k}.")
+        check_k(k)
         opened = index if isinstance(index, ElasticsearchIndex) else ElasticsearchIndex.open(index)
         super().__init__(**{"index": opened, "k": k, **settings})
 
@@ -64,8 +65,7 @@ class ElasticsearchBM25Retriever(BaseRetriever):
 
         def document(hit: Mapping[str, Any]) -> Document:
             builds.add(hit["_index"])
-            found = hit_of(hit)
-            return Document(id=found.id, page_content=found.text, metadata={"title": found.title, "score": found.score})
+            return document_of(hit_of(hit))
 
         body = partial(self.index.body, k=self.k if k is None else k)
         return {"index_name": self.index.address.name, "body_func": body, "document_mapper": document}

@@ -10,7 +10,9 @@ from typing import Any, NoReturn
 import pytest
 from elasticsearch import Elasticsearch
 
-from deeprag_graph.retrieval import Manifest
+from deeprag_graph.retrieval import Manifest, build_index
+from tests.retrieval.conftest import CORPUS
+from tests.retrieval.elasticsearch.passages import write
 from tests.retrieval.elasticsearch.proxy import Proxy
 from tests.retrieval.elasticsearch.server import Node, start_script
 
@@ -94,8 +96,6 @@ Build = Callable[..., Manifest]
 @pytest.fixture
 def build(tmp_path: Path) -> Build:
     """Builds an index of passages given as (id, title, text)."""
-    from deeprag_graph.retrieval import build_index
-    from tests.retrieval.elasticsearch.passages import write
 
     def build(address: str, passages: Sequence[tuple[str, str, str]], **settings: Any) -> Manifest:
         file = tmp_path / f"{uuid.uuid4().hex}.jsonl"
@@ -103,3 +103,13 @@ def build(tmp_path: Path) -> Build:
         return build_index([file], address, **settings)
 
     return build
+
+
+@pytest.fixture(scope="module")
+def shared(url: str, client: Elasticsearch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The name of an index of the tests' small corpus, for tests that leave it as it is."""
+    file = tmp_path_factory.mktemp("shared") / "corpus.tsv"
+    file.write_text(CORPUS, encoding="utf-8")
+    with new_name(client) as name:
+        build_index([file], f"{url}/{name}")
+        yield name

@@ -3,12 +3,13 @@
 import http.client
 import json
 import ssl
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Self
+from http.server import BaseHTTPRequestHandler
+from typing import Any
 from urllib.parse import urlsplit
+
+from tests.loopback import Loopback
 
 
 @dataclass
@@ -26,7 +27,7 @@ class Request:
 Answer = tuple[int, Any]
 
 
-class Proxy:
+class Proxy(Loopback):
     """Hands requests on to `server` unless `fault` gives an answer of its own (a status below 1 hangs up).
 
     `change` may change the body of the server's answer. Also a context manager.
@@ -38,20 +39,10 @@ class Proxy:
         self.change: Callable[[Request, Any], Any] = lambda request, body: body
         self.product = "Elasticsearch"
         self.requests: list[Request] = []
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"proxy": self}))
-        self._http.daemon_threads = True
-        self._thread = threading.Thread(target=self._http.serve_forever, args=(0.01,), daemon=True)
+        super().__init__(_Handler, "proxy")
         if tls:
-            self._http.socket = tls.wrap_socket(self._http.socket, server_side=True)
-        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self._http.server_port}"
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._http.shutdown()
-        self._http.server_close()
+            self.http.socket = tls.wrap_socket(self.http.socket, server_side=True)
+        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self.port}"
 
     def forward(self, request: Request) -> Answer:
         """Return the server's answer."""

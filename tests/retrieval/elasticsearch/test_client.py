@@ -13,12 +13,11 @@ import threading
 import time
 import traceback
 from base64 import b64encode
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from elasticsearch import Elasticsearch
 
 from deeprag_graph.errors import OperatorError, RetrievalError
 from deeprag_graph.retrieval import build_index, elasticsearch
@@ -26,21 +25,10 @@ from deeprag_graph.retrieval.elasticsearch import ElasticsearchBM25Retriever, El
 from deeprag_graph.retrieval.elasticsearch.address import Address
 from deeprag_graph.retrieval.elasticsearch.client import AsyncClient, Patience
 from tests.retrieval.conftest import CORPUS
-from tests.retrieval.elasticsearch.conftest import new_name
 from tests.retrieval.elasticsearch.proxy import Proxy, Request
 from tests.retrieval.elasticsearch.server import free_port
 
 BUSY = {"error": {"type": "es_rejected_execution_exception", "reason": "queue full"}, "status": 429}
-
-
-@pytest.fixture(scope="module")
-def shared(url: str, client: Elasticsearch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The name of an index of the tests' small corpus."""
-    file = tmp_path_factory.mktemp("client") / "corpus.tsv"
-    file.write_text(CORPUS, encoding="utf-8")
-    with new_name(client) as name:
-        build_index([file], f"{url}/{name}")
-        yield name
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import asyncio
 import pickle
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,21 +11,16 @@ from langchain_core.retrievers import BaseRetriever
 from langchain_tests.integration_tests import RetrieversIntegrationTests
 
 from deeprag_graph.errors import OperatorError, RetrievalError
-from deeprag_graph.retrieval import BM25Index, BM25Retriever, build_index, elasticsearch
+from deeprag_graph.retrieval import BM25Index, BM25Retriever, elasticsearch
 from deeprag_graph.retrieval.elasticsearch import ElasticsearchBM25Retriever, ElasticsearchIndex
 from deeprag_graph.search import asearch, search
-from tests.retrieval.conftest import CORPUS
-from tests.retrieval.elasticsearch.conftest import Build, new_name
+from tests.retrieval.elasticsearch.conftest import Build
 
 
 @pytest.fixture(scope="module")
-def place(url: str, client: Elasticsearch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def place(url: str, shared: str) -> str:
     """The address of the tests' small corpus."""
-    file = tmp_path_factory.mktemp("retriever") / "corpus.tsv"
-    file.write_text(CORPUS, encoding="utf-8")
-    with new_name(client) as name:
-        build_index([file], f"{url}/{name}")
-        yield f"{url}/{name}"
+    return f"{url}/{shared}"
 
 
 @pytest.fixture
