@@ -7,7 +7,7 @@ from typing_extensions import TypedDict
 from deeprag_graph.state import StopReason, Usage
 from deeprag_graph.transcript import Decision, Passage
 
-DecidedBy = Literal["policy", "threshold", "always", "never", "budget", "person"]
+DecidedBy = Literal["policy", "threshold", "always", "never", "budget", "person", "search"]
 
 
 class SubqueryEvent(TypedDict):

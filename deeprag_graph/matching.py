@@ -4,6 +4,10 @@ import re
 import string
 from collections import Counter
 from collections.abc import Iterable
+from typing import Final, Literal
+
+MatchMode = Literal["exact", "substring", "f1"]
+F1_THRESHOLD: Final = 0.8
 
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
@@ -26,6 +30,22 @@ def exact_match(prediction: str, answers: Iterable[str]) -> bool:
         plain = prediction.strip().lower()
         return bool(plain) and any(plain == answer.strip().lower() for answer in answers)
     return any(form == normalise(answer) for answer in answers)
+
+
+def matches(
+    prediction: str, answers: Iterable[str], mode: MatchMode = "exact", f1_threshold: float = F1_THRESHOLD
+) -> bool:
+    """Whether `prediction` counts as one of `answers`; an empty one never does.
+
+    `exact` is `exact_match`. `substring` also takes a prediction that holds all words of an answer in a row (not the
+    other way round, which an answer of one letter would pass). `f1` takes an F1 of at least `f1_threshold`.
+    """
+    answers = list(answers)
+    if exact_match(prediction, answers):
+        return True
+    if mode == "substring":
+        return any(form and f" {form} " in f" {normalise(prediction)} " for form in map(normalise, answers))
+    return mode == "f1" and f1(prediction, answers) >= f1_threshold
 
 
 def f1(prediction: str, answers: Iterable[str]) -> float:

@@ -16,6 +16,7 @@ _BY = {
     "never": "never retrieves",
     "budget": "the retrieval budget is spent",
     "person": "a person said no",
+    "search": "explored",
 }
 
 

@@ -17,7 +17,7 @@ from langgraph.types import interrupt
 
 from deeprag_graph.errors import DeepRAGError
 from deeprag_graph.events import AnswerEvent, DecidedBy, DecisionEvent, PassagesEvent, SubqueryEvent
-from deeprag_graph.transcript import FINAL, FOLLOW_UP, Decision, FinalAnswer, Move, make_step
+from deeprag_graph.transcript import FINAL, FOLLOW_UP, Decision, FinalAnswer, MoveKind, make_step
 from deeprag_graph.turn import SUPERSTEPS_A_STEP, Effects, Found, Search, Turn
 
 
@@ -52,10 +52,11 @@ def decompose(turn: Turn) -> Effects:
 
 def decide(turn: Turn) -> Effects:
     """Take the atomic decision δ: retrieve, or answer from the policy's own parameters."""
-    mode = turn.context.decision
-    move: Move | None = None
-    if turn.pending or mode not in ("always", "never"):
-        move = yield from turn.next_move(("retrieve", "answer"))
+    expected: tuple[MoveKind, ...] = ("retrieve", "answer")
+    if turn.action is not None or turn.context.decision in ("always", "never"):
+        move = turn.take(expected)  # what is decided already need not be asked for
+    else:
+        move = yield from turn.next_move(expected)
     if turn.stop_reason:
         return "conclude"
     written: Decision | None = None if move is None else "retrieve" if move["kind"] == "retrieve" else "parametric"
@@ -63,8 +64,8 @@ def decide(turn: Turn) -> Effects:
     decision, by = _choose(turn, written, p_retrieve)
     if decision == "retrieve" and turn.usage["retrievals"] >= turn.context.max_retrievals:
         decision, by = "parametric", "budget"
-    if decision != written:
-        turn.pending = []  # written after the other decision
+    if decision != written or (turn.shared and decision == "parametric"):
+        turn.pending = []  # written after the other decision, or by the other policy
     elif move and written == "parametric":
         turn.pending.insert(0, move)
     return _decided(turn, decision, p_retrieve, by)
@@ -78,6 +79,8 @@ def _decided(turn: Turn, decision: Decision, p_retrieve: float | None, by: Decid
 
 def _choose(turn: Turn, written: Decision | None, p_retrieve: float | None) -> tuple[Decision, DecidedBy]:
     mode = turn.context.decision
+    if turn.action is not None:
+        return turn.action, "search"
     if mode == "always":
         return "retrieve", "always"
     if mode == "never":
@@ -109,6 +112,9 @@ def retrieve(turn: Turn) -> Effects:
     except DeepRAGError as failure:
         error = str(failure)
         turn.correct(f"the retrieval failed: {error}")
+        if turn.action is not None:  # a search must not take an outage for an index that has nothing
+            turn.stop("retrieval_failed", error)
+            return "conclude"
     turn.amend(passages=found.passages)
     turn.emit(
         PassagesEvent(type="passages", step=turn.number, passages=found.passages, cached=found.cached, error=error)

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from deeprag_graph.download import download
 from deeprag_graph.errors import OperatorError
-from deeprag_graph.folder_lock import lock_folder
+from deeprag_graph.locking import lock_folder
 from deeprag_graph.questions import Question, read_questions, write_questions
 from deeprag_graph.retrieval.corpus import Corpus
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import TypedDict  # pydantic makes no schema of typing's own before Python 3.12
 
 from deeprag_graph.prompts import INSTRUCTION
-from deeprag_graph.transcript import FinalAnswer, Move, Passage, Step
+from deeprag_graph.transcript import Decision, FinalAnswer, Move, Passage, Step
 
 DecisionMode = Literal["policy", "always", "never"] | Annotated[float, Field(ge=0, le=1)]
 
@@ -22,6 +22,7 @@ StopReason = Literal[
     "max_seconds",
     "malformed",
     "policy_failed",
+    "retrieval_failed",
     "invalid_question",
 ]
 
@@ -34,6 +35,7 @@ STOP_REASONS: Final[dict[StopReason, str]] = {
     "max_seconds": "the time budget was spent; the answer, if there is one, is the last intermediate one",
     "malformed": "the policy did not follow the format, and corrections did not help",
     "policy_failed": "a model call failed; `error` says why",
+    "retrieval_failed": "a retrieval failed during exploration; `error` says why",
     "invalid_question": "the question was empty or too long",
 }
 
@@ -129,7 +131,8 @@ class State(Output):
     """The state of an episode: the output so far and what only the nodes need.
 
     `pending` holds moves that the model has written and no node has consumed. `asked`, `seen_message` (an id) and
-    `ended` tell a run with a new question from one that goes on: a thread keeps its state between runs.
+    `ended` tell a run with a new question from one that goes on: a thread keeps its state between runs. `action` is the
+    decision that exploration takes at the current subquery, in place of the policy.
     """
 
     final: FinalAnswer | None
@@ -138,4 +141,5 @@ class State(Output):
     asked: str
     ended: bool
     approve_retrievals: bool
+    action: Decision | None
     remaining_steps: RemainingSteps

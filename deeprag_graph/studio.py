@@ -5,7 +5,8 @@ from threading import Lock
 
 from pydantic import Field
 
-from deeprag_graph.graph import Parts, compile_graph
+from deeprag_graph.effects import Parts
+from deeprag_graph.graph import compile_graph
 from deeprag_graph.parts import PolicyKind, make_policy, make_retriever
 from deeprag_graph.policies.base import Completion, Prompt
 from deeprag_graph.policies.scripted import ScriptedPolicy

@@ -6,7 +6,8 @@ result, so that one text of each node serves sync and async runs alike, and ever
 
 import time
 import unicodedata
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple, cast
 
 from langchain_core.messages import AIMessage, HumanMessage
@@ -18,7 +19,10 @@ from deeprag_graph.policies.base import COMPLETION_TOKENS, Completion, Prompt
 from deeprag_graph.state import Context, State, StopReason, Usage, no_usage
 from deeprag_graph.transcript import (
     ANSWER,
+    FINAL,
+    FOLLOW_UP,
     STOP,
+    Decision,
     FinalAnswer,
     Move,
     MoveKind,
@@ -48,9 +52,13 @@ _KEPT = (
 
 
 class Ask(NamedTuple):
-    """The effect of asking the policy; a `Completion` comes back, or a `DeepRAGError` is thrown in."""
+    """The effect of asking the policy; a `Completion` comes back, or a `DeepRAGError` is thrown in.
+
+    `target` marks an answer from parameters, which is the target model's where two policies share the work.
+    """
 
     prompt: Prompt
+    target: bool = False
 
 
 class Search(NamedTuple):
@@ -75,11 +83,17 @@ Effects = Generator[Ask | Search, Any, str]
 
 
 class Turn:
-    """A node's working copy of the state; `update` returns what the node has changed."""
+    """A node's working copy of the state; `update` returns what the node has changed.
+
+    Attributes:
+        action: the decision that a search takes here, whatever the policy would; None where no search is under way.
+        shared: whether parametric answers are written by another policy than the rest.
+    """
 
     def __init__(self, state: State, context: Context, emit: Callable[[Event], None]) -> None:
         self.context, self.emit = context, emit
-        self.concluding = False
+        self.concluding = self.shared = False
+        self.action: Decision | None = state.get("action")
         self.supersteps: int = state.get("remaining_steps", SUPERSTEPS_A_STEP + 1)
         self.answer = self.answer_long = ""
         self._before, self._clock = dict(state), time.perf_counter()
@@ -119,6 +133,15 @@ class Turn:
         """Add the time since the last tick to the usage."""
         now = time.perf_counter()
         self.usage["seconds"], self._clock = self.usage["seconds"] + now - self._clock, now
+
+    @contextmanager
+    def resting(self) -> Iterator[None]:
+        """Let the time inside pass without counting it: nothing can be done while a server is away."""
+        self.tick()
+        try:
+            yield
+        finally:
+            self._clock = time.perf_counter()
 
     @property
     def number(self) -> int:
@@ -210,16 +233,17 @@ class Turn:
         Returns:
             The move, or None: the budget is spent, the call failed (`stop_reason` is set), or nothing usable came.
         """
-        if (move := self._take(expected)) is not None:
+        if (move := self.take(expected)) is not None:
             return move
         for attempt_lead in (lead,) if then is None else (lead, then):
             if not (yield from self._ask(attempt_lead)):
                 return None
-            if (move := self._take(expected)) is not None:
+            if (move := self.take(expected)) is not None:
                 return move
         return None
 
-    def _take(self, expected: Sequence[MoveKind]) -> Move | None:
+    def take(self, expected: Sequence[MoveKind]) -> Move | None:
+        """Return the next move that the policy has written already, if it is of an expected kind."""
         if not self.pending:
             return None
         move = self.pending.pop(0)
@@ -237,8 +261,9 @@ class Turn:
             self.stop(reason)
             return False
         self.usage["llm_calls"] += 1
+        target = self.shared and self._due_from_parameters()
         try:
-            completion = yield Ask(self._prompt(lead))
+            completion = yield Ask(self._prompt(lead, target), target)
         except DeepRAGError as error:
             # the time that was left was the call's timeout
             if self.time_is_up():
@@ -249,9 +274,15 @@ class Turn:
         self.usage["prompt_tokens"] += completion.prompt_tokens
         self.usage["completion_tokens"] += completion.completion_tokens
         self.pending = parse_completion(completion.text, cut=completion.cut, p_retrieve=completion.p_retrieve)
+        if target:
+            self.pending = self.pending[:1]  # the rest is for the other policy to write
         if not self.pending:
             self.correct("nothing usable was written")
         return True
+
+    def _due_from_parameters(self) -> bool:
+        step = self.steps[-1] if self.steps else None
+        return step is not None and step["decision"] == "parametric" and step["answer"] is None
 
     def _spent(self) -> StopReason | None:
         """The budget that forbids another call, if any; one call is kept for the conclusion."""
@@ -262,17 +293,22 @@ class Turn:
             return "max_tokens"
         return "max_seconds" if self.time_is_up() else None
 
-    def _prompt(self, lead: str) -> Prompt:
+    def _prompt(self, lead: str, target: bool) -> Prompt:
         left = self.context.max_tokens - self.usage["prompt_tokens"] - self.usage["completion_tokens"]
         return Prompt(
             trajectory=Trajectory(question=one_line(self.question), steps=list(self.steps), final=None),
             lead=lead,
-            # where every subquery is searched, a parametric answer would only be thrown away
-            stop=(*STOP, ANSWER) if self.context.decision == "always" else STOP,
+            stop=self._stop(target),
             max_tokens=min(COMPLETION_TOKENS, left),
             timeout=self.seconds_left,
             instruction=self.context.instruction,
         )
+
+    def _stop(self, target: bool) -> tuple[str, ...]:
+        """Return where generation ends: where passages must come in, or before what would only be thrown away."""
+        if target:
+            return (*STOP, FOLLOW_UP, FINAL)
+        return (*STOP, ANSWER) if self.shared or self.context.decision == "always" else STOP
 
 
 def question_fault(question: str) -> str | None:

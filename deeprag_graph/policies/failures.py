@@ -4,7 +4,13 @@ The client libraries of the large providers are built alike (`status_code`, `API
 names and attributes are looked at rather than classes: the chat policy must not need any one of them.
 """
 
-from deeprag_graph.errors import DeepRAGError, OperatorError, PolicyError
+from deeprag_graph.errors import (
+    DeepRAGError,
+    ModelUnavailableError,
+    ModelUnreachableError,
+    OperatorError,
+    PolicyError,
+)
 from deeprag_graph.transcript import one_line
 
 SAID_CHARS = 300  # of what a server or a client says; it goes to a terminal
@@ -30,11 +36,11 @@ def explain(
     if isinstance(status, int):
         return _explain_status(status, _said(error), server, model, key)
     if _never_connected(error):
-        return OperatorError(f"No model server answers at {server}: {unreachable}.")
+        return ModelUnreachableError(f"No model server answers at {server}: {unreachable}.")
     if isinstance(error, TimeoutError) or "Timeout" in name:
         return PolicyError(f"The model server at {server} did not answer in time.")
     if "Connection" in name or "Protocol" in name:
-        return PolicyError(f"The connection to the model server at {server} broke: {_cause(error)}.")
+        return ModelUnavailableError(f"The connection to the model server at {server} broke: {_cause(error)}.")
     return PolicyError(f"The model server at {server} sent an answer that cannot be read ({name}: {_cause(error)}).")
 
 
@@ -47,7 +53,8 @@ def _explain_status(status: int, said: str, server: str, model: str, key: str) -
         return OperatorError(f"The model server at {server} has {wanted}: {said}")
     if status == 429:
         return PolicyError(f"The model server at {server} turned the call away (429, too many requests): {said}")
-    return PolicyError(f"The model server at {server} answered {status}: {said}")
+    kind = ModelUnavailableError if status in (502, 503, 504) else PolicyError
+    return kind(f"The model server at {server} answered {status}: {said}")
 
 
 def _never_connected(error: BaseException) -> bool:

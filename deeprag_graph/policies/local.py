@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from deeprag_graph.errors import DeepRAGError, ModelUnreachableError, OperatorError
 from deeprag_graph.policies.completion import CompletionPolicy
 from deeprag_graph.policies.llama_server import LlamaServer
 from deeprag_graph.policies.weights import fetch
@@ -36,3 +37,8 @@ class LocalPolicy(CompletionPolicy):
     def close(self) -> None:
         """Stop the server; otherwise it stops with this process."""
         self.server.close()
+
+    def _explain(self, error: Exception) -> DeepRAGError:
+        explained = super()._explain(error)
+        # this server does not come back, so nobody shall wait for it
+        return OperatorError(str(explained)) if isinstance(explained, ModelUnreachableError) else explained

@@ -17,7 +17,7 @@ from typing import Self
 import tantivy
 
 from deeprag_graph.errors import OperatorError
-from deeprag_graph.folder_lock import LOCKS, lock_folder
+from deeprag_graph.locking import LOCKS, lock_folder
 from deeprag_graph.retrieval.analysis import analyze_joined
 from deeprag_graph.retrieval.bm25 import ENGINE_VERSION, BM25Index
 from deeprag_graph.retrieval.corpus import Passage, Place

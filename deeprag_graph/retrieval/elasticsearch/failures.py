@@ -8,7 +8,7 @@ from typing import Any
 from elasticsearch import ApiError, NotFoundError, TransportError, UnsupportedProductError
 from elasticsearch.exceptions import ConnectionTimeout, SerializationError, SSLError
 
-from deeprag_graph.errors import OperatorError, RetrievalError
+from deeprag_graph.errors import OperatorError, RetrievalError, SearchUnavailableError
 from deeprag_graph.retrieval.elasticsearch.address import CREDENTIALS, Address
 from deeprag_graph.retrieval.elasticsearch.client import PartialAnswerError
 
@@ -22,7 +22,15 @@ def failures(address: Address, kind: type[OperatorError | RetrievalError]) -> It
     try:
         yield
     except (ApiError, TransportError, PartialAnswerError) as error:
-        raise kind(_sentence(error, address)) from error
+        away = kind is RetrievalError and _may_come_back(error)
+        raise (SearchUnavailableError if away else kind)(_sentence(error, address)) from error
+
+
+def _may_come_back(error: Exception) -> bool:
+    """Whether nothing answers, or something that is not ready, as against a server that has said no."""
+    if isinstance(error, ApiError):
+        return error.meta.status in (429, 502, 503, 504)
+    return not isinstance(error, (UnsupportedProductError, SerializationError, SSLError))
 
 
 def cause(error: ApiError) -> tuple[str, str]:

@@ -1,11 +1,11 @@
-"""A lock on a folder, which the system takes back when the process that holds it dies."""
+"""Locks on folders and files, which the system takes back when the process that holds them dies."""
 
 import os
 from pathlib import Path
 
 try:
     import fcntl
-except ImportError:  # Windows, which has no locks on folders
+except ImportError:  # Windows, which has no such locks
     fcntl = None  # type: ignore[assignment]
 
 LOCKS = fcntl is not None
@@ -20,8 +20,14 @@ def lock_folder(folder: Path, *, wait: bool = False) -> int:
         return os.open(os.devnull, os.O_RDONLY)
     lock = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock_open(lock, wait=wait)
     except BaseException:
         os.close(lock)
         raise
     return lock
+
+
+def lock_open(descriptor: int, *, wait: bool = False) -> None:
+    """Lock what is open as `descriptor` until that is closed; raises `BlockingIOError` as `lock_folder` does."""
+    if LOCKS:
+        fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
