@@ -3,7 +3,7 @@
 import importlib.util
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 from urllib.parse import urlsplit
 
 from langchain_core.language_models import BaseChatModel
@@ -12,11 +12,39 @@ from langchain_core.retrievers import BaseRetriever
 from deeprag_graph.errors import OperatorError
 from deeprag_graph.policies.base import COMPLETION_TOKENS, Policy
 from deeprag_graph.policies.chat import ChatPolicy
+from deeprag_graph.policies.pool import PooledPolicy
 from deeprag_graph.retrieval import BM25Retriever, is_address, starter_index
 from deeprag_graph.retrieval.engine import require_elasticsearch
 from deeprag_graph.transcript import STOP
 
 PolicyKind = Literal["local", "chat", "completion"]
+
+
+class ModelChoice(NamedTuple):
+    """The model that somebody asks for, in words that travel to other processes; see `make_policy`.
+
+    More than one of `addresses` are servers of the same model, to share the questions among.
+    """
+
+    kind: PolicyKind | None = None
+    model: str | None = None
+    addresses: tuple[str, ...] = ()
+
+    def open(self, *, parallel: int = 1) -> Policy:
+        """Return the policy; raises as `make_policy` does."""
+        policies = [
+            make_policy(self.kind, self.model, address, parallel=parallel) for address in self.addresses or (None,)
+        ]
+        return policies[0] if len(policies) == 1 else PooledPolicy(policies)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the model runs on this machine, in a process of the policy's own."""
+        return self.kind == "local" or (
+            self.kind is None and not self.addresses and not (self.model and _of_a_provider(self.model))
+        )
+
+
 CHAT_SECONDS = 120.0  # for a call of a chat model; an async run's budget may end it sooner
 
 

@@ -68,10 +68,15 @@ def _cache_key(retriever: BaseRetriever, query: str, k: int) -> str:
     A store may be shared by retrievers over several collections, or with filters of several users: the name of a
     retriever's class does not tell them apart.
     """
-    fingerprint = getattr(retriever, "fingerprint", None) or (retriever.metadata or {}).get("fingerprint")
-    if not fingerprint:
+    mark = fingerprint(retriever)
+    if not mark:
         return ""
-    return hashlib.sha256(f"{retriever.get_name()}\n{fingerprint}\n{k}\n{query}".encode()).hexdigest()
+    return hashlib.sha256(f"{retriever.get_name()}\n{mark}\n{k}\n{query}".encode()).hexdigest()
+
+
+def fingerprint(retriever: BaseRetriever) -> str:
+    """Return what a retriever says of the passages it searches, "" where it says nothing."""
+    return str(getattr(retriever, "fingerprint", None) or (retriever.metadata or {}).get("fingerprint") or "")
 
 
 async def _ainvoke(retriever: BaseRetriever, query: str, k: int) -> list[Document]:

@@ -1,8 +1,13 @@
-"""Hypothesis profiles: a fast one at the desk, a thorough one with `HYPOTHESIS_PROFILE=ci`; both report their cases."""
+"""Hypothesis profiles: a fast one at the desk, a thorough one with `HYPOTHESIS_PROFILE=ci`; both report their cases.
+
+And the server that the tests of Studio share.
+"""
 
 import os
 import re
 import signal
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -14,6 +19,15 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
 
 # A shell has what it runs in the background ignore Ctrl-C, and processes inherit that; some tests press it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session")
+def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Return a client of the API server that Studio talks to, with the graphs of langgraph.json."""
+    from tests.studio_server import studio_server  # takes a second to import
+
+    with studio_server(tmp_path_factory.mktemp("server")) as client:
+        yield client
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

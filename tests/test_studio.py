@@ -1,18 +1,9 @@
-"""The graphs that Studio opens, in the API server that it talks to, started as a person would start it."""
+"""The graphs that Studio opens, in the API server that it talks to; those that search have a file of their own."""
 
-import os
-import signal
-import socket
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-from langgraph_sdk import get_sync_client
 from langgraph_sdk.client import SyncLangGraphClient
 
 from deeprag_graph.nodes import NODES
@@ -23,7 +14,6 @@ from deeprag_graph.transcript import one_line
 from tests.fake_server import FakeServer
 from tests.rivers import EVENTS
 
-ROOT = Path(__file__).parents[1]
 ASK: Any = {"question": "Which river does the Maria Pia Bridge cross?"}
 TITLE = "Maria Pia Bridge"
 
@@ -43,58 +33,20 @@ def test_the_script_answers_in_every_decision_mode() -> None:
         assert (output["answer"] == TITLE) == ("retrieve" in expected)
 
 
-@pytest.fixture(scope="module")
-def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SyncLangGraphClient]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    folder = tmp_path_factory.mktemp("server")  # the server keeps its state where it is started
-    for name in ("langgraph.json", "deeprag_graph"):
-        (folder / name).symlink_to(ROOT / name)
-    command = [sys.executable, "-m", "langgraph_cli", "dev", "--no-browser", "--no-reload", "--port", str(port)]
-    quiet = {"LANGGRAPH_CLI_NO_ANALYTICS": "1", "LANGGRAPH_NO_VERSION_CHECK": "1", "LANGSMITH_TRACING": "false"}
-    with (folder / "log").open("wb") as log:
-        server = subprocess.Popen(
-            command, cwd=folder, env={**os.environ, **quiet}, stdout=log, stderr=log, start_new_session=True
-        )
-    try:
-        _wait_for(port, server, folder / "log")
-        with get_sync_client(url=f"http://127.0.0.1:{port}") as client:
-            yield client
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(server.pid, signal.SIGKILL)
-        server.wait()
-
-
-def _wait_for(port: int, server: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and server.poll() is None:
-        try:
-            with socket.create_connection(("127.0.0.1", port), timeout=1) as connection:
-                connection.sendall(b"GET /ok HTTP/1.0\r\n\r\n")
-                if b"200" in connection.recv(64):
-                    return
-        except OSError:
-            pass
-        time.sleep(0.1)
-    pytest.fail(f"The server did not start:\n{log.read_text()[-4000:]}")
-
-
 slow = pytest.mark.slow
 
 
 @slow
-def test_the_server_lists_both_graphs_with_their_descriptions(client: SyncLangGraphClient) -> None:
-    found: Any = {assistant["graph_id"]: assistant for assistant in client.assistants.search()}
-    assert set(found) == {"deeprag", "scripted"}
+def test_the_server_lists_all_graphs_with_their_descriptions(studio: SyncLangGraphClient) -> None:
+    found: Any = {assistant["graph_id"]: assistant for assistant in studio.assistants.search()}
+    assert set(found) == {"deeprag", "scripted", "explore", "explore_scripted"}
     assert all(assistant["description"] for assistant in found.values())
 
 
 @slow
 @pytest.mark.parametrize("name", ["deeprag", "scripted"])
-def test_the_drawing_has_the_five_nodes_with_their_descriptions(client: SyncLangGraphClient, name: str) -> None:
-    nodes = {node["id"]: node for node in client.assistants.get_graph(name, xray=True)["nodes"]}
+def test_the_drawing_has_the_five_nodes_with_their_descriptions(studio: SyncLangGraphClient, name: str) -> None:
+    nodes = {node["id"]: node for node in studio.assistants.get_graph(name, xray=True)["nodes"]}
     assert set(nodes) == {"__start__", *NODES, "__end__"}
     for title, logic in NODES.items():
         assert nodes[title]["metadata"] == {"description": logic.__doc__}
@@ -103,10 +55,10 @@ def test_the_drawing_has_the_five_nodes_with_their_descriptions(client: SyncLang
 @slow
 @pytest.mark.parametrize(("name", "schema"), [("deeprag", StudioContext), ("scripted", Context)])
 def test_the_panel_has_a_title_and_a_description_for_every_setting(
-    client: SyncLangGraphClient, name: str, schema: type[Context]
+    studio: SyncLangGraphClient, name: str, schema: type[Context]
 ) -> None:
-    (assistant,) = client.assistants.search(graph_id=name)
-    schemas: Any = client.assistants.get_schemas(assistant["assistant_id"])
+    (assistant,) = studio.assistants.search(graph_id=name)
+    schemas: Any = studio.assistants.get_schemas(assistant["assistant_id"])
     settings = schemas["context_schema"]["properties"]
     assert set(settings) == set(schema.model_fields)
     for setting in settings.values():
@@ -118,8 +70,8 @@ def test_the_panel_has_a_title_and_a_description_for_every_setting(
 
 
 @slow
-def test_a_run_answers_the_question(client: SyncLangGraphClient) -> None:
-    output: Any = client.runs.wait(None, "scripted", input=ASK)
+def test_a_run_answers_the_question(studio: SyncLangGraphClient) -> None:
+    output: Any = studio.runs.wait(None, "scripted", input=ASK)
     assert "__error__" not in output
     assert (output["answer"], output["stop_reason"]) == (TITLE, "concluded")
     assert [step["decision"] for step in output["steps"]] == ["retrieve", "parametric"]
@@ -127,45 +79,45 @@ def test_a_run_answers_the_question(client: SyncLangGraphClient) -> None:
 
 
 @slow
-def test_the_context_of_a_run_holds(client: SyncLangGraphClient) -> None:
-    output: Any = client.runs.wait(None, "scripted", input=ASK, context={"k": 1, "decision": "always"})
+def test_the_context_of_a_run_holds(studio: SyncLangGraphClient) -> None:
+    output: Any = studio.runs.wait(None, "scripted", input=ASK, context={"k": 1, "decision": "always"})
     assert [len(step["passages"]) for step in output["steps"]] == [1, 1]
 
 
 @slow
-def test_a_streamed_run_has_the_events_in_their_order(client: SyncLangGraphClient) -> None:
-    parts: Any = list(client.runs.stream(None, "scripted", input=ASK, stream_mode=["custom"]))
+def test_a_streamed_run_has_the_events_in_their_order(studio: SyncLangGraphClient) -> None:
+    parts: Any = list(studio.runs.stream(None, "scripted", input=ASK, stream_mode=["custom"]))
     assert {part.event for part in parts} == {"metadata", "custom"}
     kinds = [part.data["type"] for part in parts if part.event == "custom"]
     assert kinds == [*EVENTS[:4], "subquery", "decision", "answer", "final", "usage"]
 
 
 @slow
-def test_a_thread_keeps_a_checkpoint_of_every_node_and_the_talk(client: SyncLangGraphClient) -> None:
-    thread = client.threads.create()["thread_id"]
+def test_a_thread_keeps_a_checkpoint_of_every_node_and_the_talk(studio: SyncLangGraphClient) -> None:
+    thread = studio.threads.create()["thread_id"]
     for turn in (1, 2):
         talk: Any = {"messages": [{"role": "user", "content": ASK["question"]}]}
-        output: Any = client.runs.wait(thread, "scripted", input=talk)
+        output: Any = studio.runs.wait(thread, "scripted", input=talk)
         assert "__error__" not in output
         assert len(output["messages"]) == 2 * turn
-    state: Any = client.threads.get_state(thread)
+    state: Any = studio.threads.get_state(thread)
     assert (state["values"]["answer"], state["next"]) == (TITLE, [])
-    nodes = {node for snapshot in client.threads.get_history(thread, limit=50) for node in snapshot["next"]}
+    nodes = {node for snapshot in studio.threads.get_history(thread, limit=50) for node in snapshot["next"]}
     assert nodes == {"__start__", *NODES}
 
 
 @slow
 @pytest.mark.parametrize(("reply", "expected"), [(True, "retrieve"), (False, "parametric")])
 def test_a_retrieval_is_approved_or_refused_through_the_server(
-    client: SyncLangGraphClient, reply: bool, expected: str
+    studio: SyncLangGraphClient, reply: bool, expected: str
 ) -> None:
-    thread = client.threads.create()["thread_id"]
+    thread = studio.threads.create()["thread_id"]
     context: Any = {"approve_retrievals": True}
-    waiting: Any = client.runs.wait(thread, "scripted", input=ASK, context=context)
+    waiting: Any = studio.runs.wait(thread, "scripted", input=ASK, context=context)
     assert "answer" not in waiting
     (request,) = waiting["__interrupt__"]
     assert request["value"]["type"] == "approve_retrieval"
-    output: Any = client.runs.wait(thread, "scripted", command={"resume": reply}, context=context)
+    output: Any = studio.runs.wait(thread, "scripted", command={"resume": reply}, context=context)
     assert "__error__" not in output
     assert output["steps"][0]["decision"] == expected
     assert output["stop_reason"] == "concluded"
@@ -173,14 +125,14 @@ def test_a_retrieval_is_approved_or_refused_through_the_server(
 
 @slow
 @pytest.mark.parametrize("policy", ["chat", "completion"])
-def test_policy_model_and_index_come_from_the_context(client: SyncLangGraphClient, tmp_path: Path, policy: str) -> None:
+def test_policy_model_and_index_come_from_the_context(studio: SyncLangGraphClient, tmp_path: Path, policy: str) -> None:
     # the same subquery for both: what the server's store has of one index must not come for another
     corpus = tmp_path / "corpus.tsv"
     corpus.write_text(f"id\ttext\ttitle\n1\tFact 1 stands in this book alone.\tBook for {policy}\n")
     build_index([corpus], tmp_path / "index")
     with FakeServer("R") as server:
         context: Any = {"policy": policy, "base_url": server.url, "index": str(tmp_path / "index")}
-        output: Any = client.runs.wait(None, "deeprag", input=ASK, context={**context, "model": "scripted-model"})
+        output: Any = studio.runs.wait(None, "deeprag", input=ASK, context={**context, "model": "scripted-model"})
     assert "__error__" not in output
     assert (output["answer"], output["stop_reason"]) == ("done", "concluded")
     assert [passage["title"] for passage in output["passages"]] == [f"Book for {policy}"]
@@ -188,8 +140,8 @@ def test_policy_model_and_index_come_from_the_context(client: SyncLangGraphClien
 
 
 @slow
-def test_an_operators_mistake_is_the_runs_error_in_one_sentence(client: SyncLangGraphClient) -> None:
+def test_an_operators_mistake_is_the_runs_error_in_one_sentence(studio: SyncLangGraphClient) -> None:
     context: Any = {"policy": "completion", "base_url": "http://127.0.0.1:9/v1", "index": "/no/such/folder"}
-    output: Any = client.runs.wait(None, "deeprag", input=ASK, context=context, raise_error=False)
+    output: Any = studio.runs.wait(None, "deeprag", input=ASK, context=context, raise_error=False)
     assert output["__error__"]["error"] == "OperatorError"
     assert "/no/such/folder" in one_line(output["__error__"]["message"])

@@ -2,38 +2,30 @@
 
 import argparse
 import asyncio
-import gc
 import json
 import sys
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import closing
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
-from pydantic import ValidationError
 from tqdm import tqdm
 
-from deeprag_graph.cli.arguments import positive
+from deeprag_graph.bulk import AskJob, Row, Worker
+from deeprag_graph.bulk import run as run_bulk
+from deeprag_graph.bulk.jobs import answer_row
+from deeprag_graph.cli.run_arguments import add_bounds, add_bulk, add_parts, choice_of, context_of, questions_of, say
 from deeprag_graph.errors import OperatorError
 from deeprag_graph.events import Event, FinalEvent
 from deeprag_graph.graph import DeepRAGGraph, build_graph
 from deeprag_graph.matching import exact_match
 from deeprag_graph.narrative import Narrative, cost
-from deeprag_graph.parts import make_policy, make_retriever
-from deeprag_graph.questions import Question, read_questions
-from deeprag_graph.search import PassageCache
+from deeprag_graph.questions import Question
 from deeprag_graph.state import Context, Output, Usage, no_usage
 from deeprag_graph.turn import question_fault
 
 _FAILED = ("policy_failed", "invalid_question")
-_BUDGETS = {
-    "max_steps": int,
-    "max_retrievals": int,
-    "max_llm_calls": int,
-    "max_tokens": int,
-    "max_seconds": float,
-}
 
 _EPILOG = """\
 Examples:
@@ -61,43 +53,19 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     )
     parser.add_argument("question", metavar="QUESTION", nargs="*", help="the question, best in quotes")
     parser.add_argument("--questions", metavar="FILE", type=Path, help="a file of questions (JSONL, plain or gzip)")
-    parser.add_argument("--limit", metavar="N", type=positive, help="only the first N questions of the file")
-    at_once = "questions at once (default 1; the local model works on at most 4 of them)"
-    parser.add_argument("--concurrency", metavar="N", type=positive, default=1, help=at_once)
     parser.add_argument("--json", action="store_true", help="print one JSON object a question instead of the narrative")
     parser.add_argument("--passages", action="store_true", help="show the texts of the passages in the narrative")
-    _add_parts(parser)
-    _add_settings(parser)
-    parser.set_defaults(run=run)
-
-
-def _add_parts(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("model and passages")
-    group.add_argument("--index", metavar="INDEX", help="folder or http://HOST:PORT/NAME (default: starter corpus)")
-    group.add_argument(
-        "--policy",
-        choices=("local", "chat", "completion"),
-        help="who writes (default: local; chat with --base-url or openai:NAME)",
-    )
-    group.add_argument("--model", metavar="NAME", help="a name at the server, PROVIDER:NAME, or a GGUF file")
-    group.add_argument("--base-url", metavar="URL", help="an OpenAI-compatible server, with /v1 (key: OPENAI_API_KEY)")
-
-
-def _add_settings(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("decisions and budgets")
-    fields = Context.model_fields
-    group.add_argument(
+    add_parts(parser)
+    parser.add_argument(
         "--decision",
         metavar="MODE",
         type=_decision,
         default="policy",
-        help="policy, always, never, or a threshold 0..1",
+        help="who decides: policy (the model), always, never, or a threshold 0..1 on p(retrieve)",
     )
-    group.add_argument("--k", metavar="N", type=int, help="passages a retrieval (default 3; 1 with the local model)")
-    for name, kind in _BUDGETS.items():
-        default = fields[name].default
-        text = f"{fields[name].description} (default {default:,})"
-        group.add_argument(f"--{name.replace('_', '-')}", metavar="N", type=kind, default=default, help=text)
+    add_bounds(parser, "budgets", Context)
+    add_bulk(parser)
+    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -109,34 +77,21 @@ def run(args: argparse.Namespace) -> int:
         raise OperatorError("Give a question or a file with --questions, not both.")
     if question is not None and (fault := question_fault(question)):
         raise OperatorError(fault)
-    context = _context(args)
-    questions = None if args.questions is None else read_questions(args.questions)[: args.limit]
-    retriever = make_retriever(args.index, parallel=args.concurrency)
+    choice, context = choice_of(args), context_of(args, Context, "decision")
+    questions = None if args.questions is None else questions_of([args.questions], args.limit)
     print("Making the model ready ...", file=sys.stderr, flush=True)
-    policy = make_policy(args.policy, args.model, args.base_url, parallel=args.concurrency)
     if questions is None:
-        graph = build_graph(policy, retriever, context=context)
-        return asyncio.run(_ask_one(graph, question or "", args))
-    graph = build_graph(policy, retriever, context=context, store=PassageCache())
-    return asyncio.run(_ask_many(graph, questions, args))
-
-
-def _context(args: argparse.Namespace) -> Context:
-    settings = {name: getattr(args, name) for name in ("decision", "k", *_BUDGETS)}
-    try:
-        return Context(**settings)
-    except ValidationError as error:
-        first = error.errors()[0]
-        flag = "--" + str(first["loc"][0]).replace("_", "-")
-        raise OperatorError(f"{flag}: {first['msg'][0].lower()}{first['msg'][1:]}, not {first['input']}.") from error
+        parts = choice.open(1, say)
+        return asyncio.run(_ask_one(build_graph(parts.policy, parts.retriever, context=context), question or "", args))
+    return _ask_many(AskJob(choice, context).open(args.concurrency, say), questions, args)
 
 
 async def _ask_one(graph: DeepRAGGraph, question: str, args: argparse.Namespace) -> int:
     """Answer one question; asynchronously, so that Ctrl-C need not wait for a model call to end."""
     if args.json:
-        output = cast(Output, await graph.ainvoke({"question": question}))
-        print(_printable(json.dumps(_record(output), ensure_ascii=False)))
-        return int(_failed(output))
+        row = answer_row(cast(Output, await graph.ainvoke({"question": question})))
+        print(_printable(json.dumps(row, ensure_ascii=False)))
+        return int(_failed(row))
     narrative = Narrative(sys.stdout, passages=args.passages)
     failed = False
     print("Asking; the first step takes longest, the model reads its instructions ...", file=sys.stderr, flush=True)
@@ -147,85 +102,34 @@ async def _ask_one(graph: DeepRAGGraph, question: str, args: argparse.Namespace)
     return int(failed)
 
 
-async def _ask_many(graph: DeepRAGGraph, questions: Sequence[Question], args: argparse.Namespace) -> int:
+def _ask_many(worker: Worker, questions: Sequence[Question], args: argparse.Namespace) -> int:
     """Answer a file of questions, `args.concurrency` at once, and print each as soon as it is there."""
     tally = _Tally(len(questions))
+    rows = run_bulk(worker, questions, concurrency=args.concurrency, workers=args.workers, engine=args.engine, say=say)
     try:
-        with _seldom_collecting():
-            async with aclosing(_answers(graph, questions, args.concurrency)) as answers:
-                with tqdm(total=len(questions), unit="question", file=sys.stderr) as bar:
-                    async for question, output in answers:
-                        if args.json:
-                            line = json.dumps({"id": question["id"], **_record(output)}, ensure_ascii=False)
-                        else:
-                            line = f"{question['id']}\t{output['answer']}\t{cost(output['usage'])}"
-                        tqdm.write(_printable(line), file=sys.stdout)
-                        sys.stdout.flush()  # into a file, too: whoever follows it sees it, and a kill loses nothing
-                        tally.add(question, output)
-                        bar.set_postfix_str(tally.short(), refresh=False)
-                        bar.update()
+        with closing(rows), tqdm(total=len(questions), unit="question", file=sys.stderr) as bar:
+            for question, row in rows:
+                if args.json:
+                    line = json.dumps({"id": question["id"], **row}, ensure_ascii=False)
+                else:
+                    line = f"{question['id']}\t{row['answer']}\t{cost(row['usage'])}"
+                tqdm.write(_printable(line), file=sys.stdout)
+                sys.stdout.flush()  # into a file, too: whoever follows it sees it, and a kill loses nothing
+                tally.add(question, row)
+                bar.set_postfix_str(tally.short(), refresh=False)
+                bar.update()
     finally:
         print(tally.summary(), file=sys.stderr)
     return int(tally.failed > 0)
 
 
-@contextmanager
-def _seldom_collecting() -> Iterator[None]:
-    """Let Python collect garbage less often, and not in what is loaded by now.
-
-    Going through all that hundreds of questions hold, again and again, is a third of the CPU of a call
-    (benchmarks/throughput.py).
-    """
-    thresholds = gc.get_threshold()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
-    try:
-        yield
-    finally:
-        gc.set_threshold(*thresholds)
-        gc.unfreeze()
-
-
-async def _answers(
-    graph: DeepRAGGraph, questions: Sequence[Question], concurrency: int
-) -> AsyncGenerator[tuple[Question, Output]]:
-    """Yield (question, output) in the order of completion; at most `concurrency` questions are under way.
-
-    What a question raises ends them all, but not before those that are done by then have been yielded.
-    """
-    waiting = iter(questions)
-    running: dict[asyncio.Task[Any], Question] = {}
-    try:
-        while True:
-            while len(running) < concurrency and (question := next(waiting, None)) is not None:
-                running[asyncio.create_task(graph.ainvoke({"question": question["question"]}))] = question
-            if not running:
-                return
-            done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-            for task in sorted(done, key=_raised):
-                yield running.pop(task), cast(Output, task.result())
-    finally:
-        for task in running:
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
-
-
-def _raised(task: "asyncio.Task[Any]") -> bool:
-    return task.cancelled() or task.exception() is not None
-
-
-def _failed(end: Output | FinalEvent) -> bool:
+def _failed(end: Row | FinalEvent) -> bool:
     return not end["answer"] or end["stop_reason"] in _FAILED
 
 
 def _printable(text: str) -> str:
     """Return the text with a question mark for each half of a surrogate pair, which no output takes."""
     return text.encode(errors="replace").decode()
-
-
-def _record(output: Output) -> dict[str, Any]:
-    keys = ("question", "answer", "answer_long", "stop_reason", "error", "steps", "corrections", "usage")
-    return {key: output[key] for key in keys}  # type: ignore[literal-required]
 
 
 class _Tally:
@@ -236,13 +140,14 @@ class _Tally:
         self.asked = self.failed = self.judged = self.right = 0
         self.usage: Usage = no_usage()
 
-    def add(self, question: Question, output: Output) -> None:
+    def add(self, question: Question, row: Row) -> None:
+        """Count an answer."""
         self.asked += 1
-        self.failed += _failed(output)
+        self.failed += _failed(row)
         if question["answers"]:
             self.judged += 1
-            self.right += exact_match(output["answer"], question["answers"])
-        for key, value in output["usage"].items():
+            self.right += exact_match(row["answer"], question["answers"])
+        for key, value in row["usage"].items():
             self.usage[key] += value  # type: ignore[literal-required]
 
     def short(self) -> str:

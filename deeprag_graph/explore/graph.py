@@ -1,8 +1,8 @@
 """Exploration as a graph: the five nodes of the decision process and `select`, which decides what is tried next.
 
-    START → decompose → select ─→ decide ─┬─ retrieve → answer ─┬→ decompose → select …
-                           │              └──────────── answer ─┘
-                           └─→ END          decompose (terminate) → conclude → select
+    START → select → decompose → select ─→ decide ─┬─ retrieve → answer ─┬→ decompose → select …
+                                    │              └──────────── answer ─┘
+                                    └─→ END          decompose (terminate) → conclude → select
 
 The nodes are those of inference; where that goes on from a subquery, or ends, a search goes back to `select`.
 """
@@ -17,7 +17,7 @@ from langgraph.graph.state import CompiledStateGraph
 from langgraph.managed import RemainingSteps
 from langgraph.runtime import Runtime
 from langgraph.store.base import BaseStore
-from langgraph.types import Checkpointer, Command
+from langgraph.types import Checkpointer, Command, Send
 from typing_extensions import TypedDict
 
 from deeprag_graph.effects import Parts
@@ -30,8 +30,7 @@ from deeprag_graph.policies.base import Policy
 from deeprag_graph.state import State, StopReason, Usage
 from deeprag_graph.transcript import Decision, FinalAnswer, Move, Step
 
-# six for a branch, and what the nodes keep for a conclusion, which must not change what is searched
-_SUPERSTEPS_A_BRANCH: Final = 12
+_SUPERSTEPS_A_BRANCH: Final = 6  # decide, retrieve, answer, decompose, conclude, select
 _RECURSION_LIMIT: Final = 10_000
 _NEXT: Final = {
     "decompose": (SELECT, "conclude"),
@@ -56,7 +55,10 @@ class ExploreOutput(TypedDict):
 
 
 class ExploreState(ExploreInput, ExploreOutput):
-    """The state of a search: the tree so far, and the branch that is worked on, which the five nodes know."""
+    """The state of a search: the tree so far, and the branch that is worked on, which the five nodes know.
+
+    `supersteps` is not `remaining_steps`, in view of which the five nodes would conclude early.
+    """
 
     search: Search | None
     steps: list[Step]
@@ -71,7 +73,7 @@ class ExploreState(ExploreInput, ExploreOutput):
     ended: bool
     approve_retrievals: bool
     action: Decision | None
-    remaining_steps: RemainingSteps
+    supersteps: RemainingSteps
 
 
 class NodeEvent(TypedDict):
@@ -128,10 +130,16 @@ def compile_exploration(
         builder.add_node(title, node, destinations=_NEXT[title], metadata={"description": logic.__doc__ or ""})
     select: Any = _Select(defaults)
     description = "Put the branch into the tree, and choose the next decision to try: the cheapest, deepest, oldest."
-    builder.add_node(SELECT, select.run, destinations=("decide", END), metadata={"description": description})
-    builder.add_edge(START, "decompose")
+    destinations = ("decompose", "decide", END)
+    builder.add_node(SELECT, select.run, destinations=destinations, metadata={"description": description})
+    builder.add_conditional_edges(START, _anew, [SELECT])
     graph = builder.compile(checkpointer=checkpointer, store=store, name=name)
     return graph.with_config(RunnableConfig(recursion_limit=_RECURSION_LIMIT))
+
+
+def _anew(state: ExploreState) -> Send:
+    """Begin a search with the input alone: a thread may have left another one half-way."""
+    return Send(SELECT, {"question": state.get("question"), "answers": state.get("answers")})
 
 
 class _Select(NamedTuple):
@@ -141,24 +149,21 @@ class _Select(NamedTuple):
 
     def run(self, state: ExploreState, runtime: Runtime[ExploreContext]) -> Command[str]:
         """Put the branch into the tree, and choose the next decision to try, or end."""
-        context = context_of(runtime, self.defaults)
-        search = _under_way(state) or begin(state["question"], list(state["answers"]))
+        context, search = context_of(runtime, self.defaults), state.get("search")
+        if search is None:
+            search = begin(state["question"] or "", state["answers"])
+            return Command(goto="decompose", update={"search": search, "action": None, "ended": True})
         known = len(search["tree"]["nodes"])
         search = absorb(search, cast(State, state), context)
         for node in search["tree"]["nodes"][known:]:
             runtime.stream_writer(NodeEvent(type="node", node=node))
-        if state["remaining_steps"] <= _SUPERSTEPS_A_BRANCH:
-            search["tree"]["stop_reason"] = "recursion_limit"
         search, following = branch(search, context)
+        if following is not None and state["supersteps"] <= _SUPERSTEPS_A_BRANCH:
+            search["tree"]["stop_reason"] = "recursion_limit"
+            search, following = branch(search, context)
         if following is None:
             return Command(goto=END, update={"tree": search["tree"], "search": None, "ended": True})
         return Command(goto="decide", update={**following, "search": search})
-
-
-def _under_way(state: ExploreState) -> Search | None:
-    """Return the search that the state goes on with; a thread may have left one on another question."""
-    search = state.get("search")
-    return search if search and search["tree"]["question"] == state["question"] else None
 
 
 assert set(_NEXT) == set(NEXT)

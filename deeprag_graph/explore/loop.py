@@ -84,7 +84,7 @@ async def aexplore(
 
 def _loop(question: str, answers: Sequence[str], context: ExploreContext, *, gold_passages: bool = False) -> _Loop:
     """Yield each node to run with its turn, be sent the name of the next one, and return the tree."""
-    search = begin(question, list(answers), gold_passages=gold_passages)
+    search = begin(question, answers, gold_passages=gold_passages)
     state: State | None = opening(question)
     goto = "decompose"
     while state is not None:

@@ -14,12 +14,14 @@ that is computed costs no less than the ones before it, and the first right answ
 wrote beyond its own decision is kept with the node and used when that decision is tried.
 """
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, Final, Literal, cast
 
 from pydantic import Field
 from typing_extensions import TypedDict
 
+from deeprag_graph.errors import OperatorError
 from deeprag_graph.explore.tree import (
     NONE,
     Node,
@@ -93,8 +95,14 @@ def opening(question: str) -> State:
     return cast(State, {"question": question})
 
 
-def begin(question: str, answers: list[str], *, gold_passages: bool = False) -> Search:
-    """Return a search that has computed nothing yet."""
+def begin(question: str, answers: Sequence[str], *, gold_passages: bool = False) -> Search:
+    """Return a search that has computed nothing yet.
+
+    Raises:
+        OperatorError: the answers are none, or a single string, whose letters would all be right.
+    """
+    if answers is None or isinstance(answers, str):
+        raise OperatorError("A search needs `answers`: a list of the gold answer and its aliases.")
     tree = Tree(
         question=question,
         outcome="unsolved",
@@ -107,7 +115,7 @@ def begin(question: str, answers: list[str], *, gold_passages: bool = False) -> 
         nodes=[],
         passages=[],
     )
-    return Search(tree=tree, answers=answers, pending=[], at=NONE)
+    return Search(tree=tree, answers=list(answers), pending=[], at=NONE)
 
 
 def reroute(goto: str, turn: Turn) -> str:
@@ -140,7 +148,7 @@ def _spent(state: State, context: ExploreContext) -> SearchStop | None:
     """Return the bound that kept a branch from going on; a branch that got to its end is none of its business."""
     if state["stop_reason"] in _SPENT:
         return cast(SearchStop, state["stop_reason"])
-    if state["stop_reason"] is None or state["final"] is not None or state["error"]:
+    if state["stop_reason"] in (None, "malformed") or state["final"] is not None or state["error"]:
         return None
     usage = state["usage"]  # it was to conclude
     if usage["llm_calls"] >= context.max_llm_calls:
@@ -298,6 +306,11 @@ def conclude(tree: Tree) -> Tree:
     elif stop == "exhausted":
         stop = _bound(tree)
     return Tree(**{**tree, "outcome": outcome, "stop_reason": stop, "error": dearer[0]["error"] if dearer else ""})
+
+
+def fail(tree: Tree, reason: str) -> Tree:
+    """Return the tree of a search that something unforeseen has ended."""
+    return Tree(**{**tree, "outcome": "failed", "stop_reason": "failed", "error": reason})
 
 
 def _bound(tree: Tree) -> SearchStop:

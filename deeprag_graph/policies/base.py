@@ -69,6 +69,11 @@ class Policy(ABC):
 
     passages: int = 3
 
+    @property
+    def name(self) -> str:
+        """What the policy's model is called, for records: two that differ write different texts."""
+        return type(self).__name__
+
     @abstractmethod
     def complete(self, prompt: Prompt) -> Completion:
         """Go on with the transcript; `Prompt` says which of its fields a policy may ignore.

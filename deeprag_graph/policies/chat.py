@@ -57,6 +57,11 @@ class ChatPolicy(Policy):
         secrets = list(getattr(model, "lc_secrets", {}).values())
         self._key = secrets[0] if len(secrets) == 1 else ""
 
+    @property
+    def name(self) -> str:
+        """The model's name at its provider."""
+        return str(getattr(self._model, "model_name", None) or getattr(self._model, "model", None) or self._server)
+
     def complete(self, prompt: Prompt) -> Completion:
         """Ask for the next lines; see `Policy.complete` for what is raised."""
         try:

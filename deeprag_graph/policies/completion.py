@@ -109,6 +109,11 @@ class CompletionPolicy(Policy):
         """The model's name; the server is asked for it where none was given."""
         return self._known_model(time.monotonic() + self.timeout)
 
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return self.model
+
     def _known_model(self, deadline: float) -> str:
         if self._model is None:
             try:

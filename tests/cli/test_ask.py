@@ -1,6 +1,5 @@
 """`deeprag ask`: the narrative, the JSON that scripts read, many questions at once, and what goes wrong."""
 
-import asyncio
 import gc
 import json
 import signal
@@ -13,10 +12,10 @@ from typing import Any
 
 import pytest
 
+from deeprag_graph import parts
 from deeprag_graph.cli import ask, main
 from deeprag_graph.errors import OperatorError, PolicyError
 from deeprag_graph.policies import Policy, Prompt, ScriptedPolicy
-from deeprag_graph.questions import Question
 from deeprag_graph.transcript import FINAL
 from tests.fake_server import FakeServer
 
@@ -50,7 +49,7 @@ def use(monkeypatch: pytest.MonkeyPatch) -> Use:
                 raise policy
             return policy
 
-        monkeypatch.setattr(ask, "make_policy", make)
+        monkeypatch.setattr(parts, "make_policy", make)
 
     return install
 
@@ -201,36 +200,6 @@ def test_an_operators_mistake_on_the_way_keeps_the_answers_so_far_and_says_how_m
     assert [json.loads(line)["id"] for line in shown.out.splitlines()] == ["q0"]
     assert "1 of 3 questions, 0 failed" in shown.err
     assert shown.err.splitlines()[-1] == "deeprag: The key is wrong."
-
-
-class _Instant:
-    """Stands in for a graph: answers at once, refuses, or takes for ever and takes its time to stop, too."""
-
-    def __init__(self) -> None:
-        self.stopped: list[str] = []
-
-    async def ainvoke(self, asked: dict[str, str]) -> str:
-        if asked["question"] == "refused":
-            raise OperatorError("The key is wrong.")
-        if asked["question"] == "endless":
-            try:
-                await asyncio.sleep(60)
-            finally:
-                await asyncio.sleep(0.01)
-                self.stopped.append("endless")
-        return asked["question"]
-
-
-async def test_one_refused_question_loses_no_answer_that_is_there_and_the_others_have_stopped() -> None:
-    graph: Any = _Instant()
-    names = ["refused", "first", "endless", "second"]
-    questions = [Question(id=name, question=name, answers=[]) for name in names]
-    answers = []
-    with pytest.raises(OperatorError, match="key"):
-        async for question, _ in ask._answers(graph, questions, 4):
-            answers.append(question["id"])
-    assert sorted(answers) == ["first", "second"]
-    assert graph.stopped == ["endless"]
 
 
 @pytest.mark.parametrize("question", [QUESTION, "refused?"])

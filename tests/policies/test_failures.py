@@ -2,7 +2,14 @@
 
 import pytest
 
-from deeprag_graph.errors import DeepRAGError, OperatorError, PolicyError, RetrievalError
+from deeprag_graph.errors import (
+    DeepRAGError,
+    ModelUnavailableError,
+    ModelUnreachableError,
+    OperatorError,
+    PolicyError,
+    RetrievalError,
+)
 from deeprag_graph.policies.failures import explain
 
 SERVER = "http://somewhere/v1"
@@ -59,28 +66,32 @@ CASES: list[tuple[Exception, type[DeepRAGError], str]] = [
     ),
     (StatusError(400, "too long"), PolicyError, "The model server at URL answered 400: too long"),
     (StatusError(500, {"detail": "broken"}), PolicyError, "The model server at URL answered 500: broken"),
-    (StatusError(502), PolicyError, "The model server at URL answered 502: Error code: 502 - and much more"),
-    (StatusError(503, {"message": "x" * 5000}), PolicyError, f"The model server at URL answered 503: {'x' * 300}"),
+    (StatusError(502), ModelUnavailableError, "The model server at URL answered 502: Error code: 502 - and much more"),
+    (
+        StatusError(503, {"message": "x" * 5000}),
+        ModelUnavailableError,
+        f"The model server at URL answered 503: {'x' * 300}",
+    ),
     (APITimeoutError(), PolicyError, "The model server at URL did not answer in time."),
     (TimeoutError(), PolicyError, "The model server at URL did not answer in time."),
     (
         caused(APIConnectionError("Connection error."), ConnectError(), ConnectionRefusedError()),
-        OperatorError,
+        ModelUnreachableError,
         "No model server answers at URL: start one, or correct --base-url.",
     ),
     (
         caused(APITimeoutError(), TimeoutError(), ConnectionRefusedError()),
-        OperatorError,
+        ModelUnreachableError,
         "No model server answers at URL: start one, or correct --base-url.",
     ),
     (
         caused(APIConnectionError("Connection error."), RemoteProtocolError("peer closed\n connection.")),
-        PolicyError,
+        ModelUnavailableError,
         "The connection to the model server at URL broke: peer closed connection.",
     ),
     (
         caused(APIConnectionError("Connection error."), ConnectionResetError()),
-        PolicyError,
+        ModelUnavailableError,
         "The connection to the model server at URL broke: ConnectionResetError.",
     ),
     (

@@ -1,0 +1,1 @@
+"""Training: from the ledgers of explorations to data sets, and from these to models."""
