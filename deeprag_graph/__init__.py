@@ -4,8 +4,10 @@ from typing import TYPE_CHECKING, Any
 
 from deeprag_graph.errors import DeepRAGError, OperatorError, PolicyError, RetrievalError
 from deeprag_graph.events import Event
+from deeprag_graph.explore import ExploreContext, Tree, build_exploration_graph
 from deeprag_graph.graph import DeepRAGGraph, build_graph
 from deeprag_graph.langchain import DeepRAGRetriever, deeprag_tool, recursion_limit
+from deeprag_graph.ledger import read_ledger
 from deeprag_graph.policies import ChatPolicy, Completion, Policy, Prompt, ScriptedPolicy
 from deeprag_graph.retrieval import BM25Index, BM25Retriever, build_index, starter_index, starter_questions
 from deeprag_graph.state import Context, Input, Output, StopReason, Usage
@@ -26,6 +28,7 @@ __all__ = [
     "DeepRAGGraph",
     "DeepRAGRetriever",
     "Event",
+    "ExploreContext",
     "Input",
     "LocalPolicy",
     "OperatorError",
@@ -39,11 +42,14 @@ __all__ = [
     "Step",
     "StopReason",
     "Trajectory",
+    "Tree",
     "Usage",
+    "build_exploration_graph",
     "build_graph",
     "build_index",
     "deeprag_tool",
     "parse",
+    "read_ledger",
     "recursion_limit",
     "render",
     "segments",

@@ -1,17 +1,20 @@
 """The ledger of an exploration: a file to which each finished question adds one line, for good.
 
 A line is a JSON object, a `Record`: the tree of the search with the question's id, its gold answers and the settings.
-`datasets.load_dataset("json", data_files=...)` reads it. A line is in the file whole or, after a crash, torn at the
-end: then it is dropped when the ledger is opened again, and its question is searched anew.
+`datasets.load_dataset("json", data_files=..., features=ledger_features())` reads it. A line is in the file whole or,
+after a crash, torn at the end: then it is dropped when the ledger is opened again, and its question is searched anew.
 """
 
 import hashlib
+import importlib
 import json
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, Final, Self, cast
+from typing import Any, BinaryIO, Final, Literal, Self, cast, get_args, get_origin, get_type_hints
+
+from typing_extensions import is_typeddict
 
 from deeprag_graph.errors import OperatorError
 from deeprag_graph.explore.tree import Outcome, Tree
@@ -135,15 +138,10 @@ class Ledger:
         """
         line = json.dumps(record, ensure_ascii=False, separators=(",", ":")).encode(errors="replace") + b"\n"
         try:
-            rest = memoryview(line)
-            while rest:
-                rest = rest[os.write(self._file, rest) :]
+            _write(self._file, line)
         except OSError as error:
             os.ftruncate(self._file, self._size)
-            raise OperatorError(
-                f"{self.path} cannot be written ({error.strerror}); mend that and run the same command again: "
-                f"the {len(self.done):,} questions so far are kept."
-            ) from error
+            raise self._unwritable(error) from error
         self._size += len(line)
         self.done[record["id"]] = record["outcome"]
         self._questions[record["id"]] = record["question"]
@@ -162,18 +160,24 @@ class Ledger:
             with self.path.open("rb") as lines:
                 for line in lines:
                     if json.loads(line)["outcome"] != "failed":
-                        os.write(file, line)
+                        _write(file, line)
             os.fsync(file)
             beside.replace(self.path)
-        except BaseException:
+        except BaseException as error:
             os.close(file)
             beside.unlink(missing_ok=True)
-            raise
+            raise self._unwritable(error) if isinstance(error, OSError) else error from error
         os.close(self._file)
         self._file, self._size = file, os.fstat(file).st_size
         for id in failed:
             del self.done[id], self._questions[id]
         return len(failed)
+
+    def _unwritable(self, error: OSError) -> OperatorError:
+        return OperatorError(
+            f"{self.path} cannot be written ({error.strerror}); mend that and run the same command again: "
+            f"the {len(self.done):,} questions so far are kept."
+        )
 
     def _sync(self) -> None:
         os.fsync(self._file)
@@ -209,6 +213,32 @@ def read_ledger(path: str | Path) -> Iterator[Record]:
         raise OperatorError(f"{path} cannot be read: {error.strerror}.") from None
 
 
+def ledger_features() -> Any:
+    """Return the types of a ledger's columns as `datasets.Features` (extra `data`).
+
+    Without them `load_dataset` guesses from the first 10 MB, and fails where a column that is empty there (no question
+    solved yet, no correction made) is not empty later, or where two ledgers have settings of other names.
+    """
+    return importlib.import_module("datasets").Features(_feature(Record))
+
+
+def _feature(kind: Any) -> Any:
+    """Return the feature of a type: TypedDict, list, dict, Literal, an optional one, or a plain one."""
+    datasets = importlib.import_module("datasets")
+    if is_typeddict(kind):
+        return {name: _feature(inner) for name, inner in get_type_hints(kind).items()}
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin is list:
+        return datasets.List(_feature(arguments[0]))
+    if origin is dict:
+        return datasets.Json()
+    if origin is Literal:
+        return datasets.Value("string")
+    if arguments:
+        return _feature(next(inner for inner in arguments if inner is not type(None)))
+    return datasets.Value({str: "string", int: "int64", float: "float64", bool: "bool"}[kind])
+
+
 def _records(path: Path, file: BinaryIO) -> Iterator[Record]:
     for number, line in enumerate(file, 1):
         if not line.endswith(b"\n"):
@@ -223,6 +253,8 @@ def _records(path: Path, file: BinaryIO) -> Iterator[Record]:
                 f"{path}, line {number:,}: the ledger has schema version {version}, this release writes and reads "
                 f"{SCHEMA_VERSION}; begin a new one with another --ledger."
             )
+        if missing := Record.__required_keys__ - row.keys():
+            raise OperatorError(f"{path}, line {number:,}: a line without {', '.join(sorted(missing))}; remove it.")
         yield row
 
 
@@ -237,6 +269,12 @@ def _end_of_last_line(file: BinaryIO) -> int:
         if (newline := file.read(min(step, end - at)).rfind(b"\n")) >= 0:
             return at + newline + 1
     return 0
+
+
+def _write(file: int, data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(file, rest) :]
 
 
 def _open_locked(path: Path) -> int:

@@ -5,6 +5,7 @@ import math
 import re
 import socket
 import struct
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from http.server import BaseHTTPRequestHandler
 from typing import Any, Literal
@@ -81,13 +82,15 @@ class FakeServer(Loopback):
     faults, one for each request to it: a status, or one of "429 soon", "sleep", "cut", "json", "empty", "null", "html".
     """
 
-    def __init__(self, pattern: str = "R", style: Literal["vllm", "llama"] = "vllm", p_retrieve: float = 0.75) -> None:
+    def __init__(
+        self, pattern: str = "R", style: Literal["vllm", "llama"] = "vllm", p_retrieve: float = 0.75, port: int = 0
+    ) -> None:
         self.pattern, self.style, self.p_retrieve = pattern, style, p_retrieve
         self.requests: list[tuple[str, dict[str, Any], dict[str, str]]] = []
         self.faults: dict[str, Iterator[str]] = {}
         self.models = [MODEL]
         self.vocabulary: list[str] = []
-        super().__init__(_Handler, "fake")
+        super().__init__(_Handler, "fake", port)
         self.url = f"http://127.0.0.1:{self.port}/v1"
 
     def sent(self, end: str) -> list[dict[str, Any]]:
@@ -251,3 +254,10 @@ def free_address() -> str:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return f"http://127.0.0.1:{probe.getsockname()[1]}/v1"
+
+
+if __name__ == "__main__":  # python -m tests.fake_server PATTERN PORT: one that can be killed; prints its address
+    with FakeServer(sys.argv[1], port=int(sys.argv[2])) as running:
+        sys.stdout.write(f"{running.url}\n")
+        sys.stdout.flush()
+        sys.stdin.read()

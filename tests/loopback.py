@@ -11,10 +11,10 @@ class Loopback:
     `awake` is set when it ends, for handlers that wait.
     """
 
-    def __init__(self, handler: type[BaseHTTPRequestHandler], name: str) -> None:
+    def __init__(self, handler: type[BaseHTTPRequestHandler], name: str, port: int = 0) -> None:
         self.awake = threading.Event()
         attributes: dict[str, Any] = {name: self}
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (handler,), attributes))
+        self.http = ThreadingHTTPServer(("127.0.0.1", port), type("Handler", (handler,), attributes))
         self.http.daemon_threads = True
         self._thread = threading.Thread(target=self.http.serve_forever, args=(0.01,), daemon=True)
 

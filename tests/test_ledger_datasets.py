@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 from benchmarks.worlds import Fact, World
-from deeprag_graph.ledger import Record, read_ledger
+from deeprag_graph.ledger import Record, ledger_features, read_ledger
 from tests.training.records import EASY, GOOD, record_of, searched, write_ledger
 
 datasets = pytest.importorskip("datasets")
@@ -49,18 +49,22 @@ def test_also_where_the_first_lines_have_neither_cost_nor_probability(tmp_path: 
     assert [found[n]["nodes"][0]["p_retrieve"] for n in (0, 100, 101)] == [None, None, 0.25]
 
 
-def test_more_than_ten_megabytes_of_these_load_with_a_chunk_that_holds_the_file(tmp_path: Path) -> None:
-    ledger = large_ledger(tmp_path / "a.ledger")
-    assert ledger.stat().st_size > LARGE
-    found = load(ledger, chunksize=ledger.stat().st_size)
+@pytest.mark.parametrize("features", [None, ledger_features()], ids=["guessed", "given"])
+def test_with_its_features_a_large_ledger_loads_whatever_its_first_lines_lack(tmp_path: Path, features: Any) -> None:
+    path = large_ledger(tmp_path / "a.ledger")
+    assert path.stat().st_size > LARGE
+    if features is None:
+        with pytest.raises(datasets.exceptions.DatasetGenerationError):
+            load(path)
+        return
+    found = load(path, features=features)
     assert [found[n]["cost"] for n in (0, len(found) - 2, len(found) - 1)] == [None, 1, 1]
     assert found[len(found) - 1]["nodes"][0]["p_retrieve"] == 0.25
 
 
-@pytest.mark.xfail(
-    raises=datasets.exceptions.DatasetGenerationError,
-    strict=True,
-    reason="datasets 5.2: a column that is null in the first 10 MB is null for good",
-)
-def test_more_than_ten_megabytes_of_these_load_as_they_are(tmp_path: Path) -> None:
-    assert load(large_ledger(tmp_path / "a.ledger"))[-1]["cost"] == 1
+def test_with_their_features_ledgers_of_other_settings_load_together(tmp_path: Path) -> None:
+    other = cast(Record, {**record_of(GOOD, id="other"), "settings": {"of": "another release"}})
+    paths = [write_ledger(tmp_path / "a", [UNSOLVED]), write_ledger(tmp_path / "b", [other])]
+    files = {"data_files": [str(path) for path in paths], "split": "train", "cache_dir": str(tmp_path / "cache")}
+    found = datasets.load_dataset("json", **files, features=ledger_features())
+    assert [row["cost"] for row in found] == [None, other["cost"]]

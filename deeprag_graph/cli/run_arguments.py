@@ -100,7 +100,10 @@ def context_of(args: argparse.Namespace, kind: type[_C], *names: str) -> _C:
 
 
 def questions_of(files: list[Path], limit: int | None) -> list[Question]:
-    """Return the first `limit` questions of each file, or all. Raises `OperatorError` where two files have questions of the same id."""
+    """Return the first `limit` questions of each file, or all.
+
+    Raises `OperatorError` where two files have questions of the same id.
+    """
     questions: dict[str, Question] = {}
     for file in files:
         for question in read_questions(file)[:limit]:

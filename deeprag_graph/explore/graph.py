@@ -152,7 +152,7 @@ class _Select(NamedTuple):
         context, search = context_of(runtime, self.defaults), state.get("search")
         if search is None:
             search = begin(state["question"] or "", state["answers"])
-            return Command(goto="decompose", update={"search": search, "action": None, "ended": True})
+            return Command(goto="decompose", update={"search": search, "ended": True})
         known = len(search["tree"]["nodes"])
         search = absorb(search, cast(State, state), context)
         for node in search["tree"]["nodes"][known:]:

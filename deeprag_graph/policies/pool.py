@@ -1,7 +1,7 @@
 """Several servers of one model behind one policy: a question stays with its server, and moves on if that is away."""
 
+import hashlib
 import time
-import zlib
 from collections.abc import Iterator, Sequence
 
 from deeprag_graph.errors import AwayError
@@ -54,8 +54,9 @@ class PooledPolicy(Policy):
     def _order(self, prompt: Prompt) -> Iterator[int]:
         question, now = prompt.trajectory["question"], time.monotonic()
 
-        def place(number: int) -> tuple[bool, int]:
-            return self._avoided.get(number, 0.0) > now, zlib.crc32(f"{number} {question}".encode())
+        def place(number: int) -> tuple[bool, bytes]:
+            drawn = hashlib.blake2b(f"{number} {question}".encode(errors="replace"), digest_size=8).digest()
+            return self._avoided.get(number, 0.0) > now, drawn
 
         yield from sorted(range(len(self._policies)), key=place)
 

@@ -1,0 +1,109 @@
+"""Waiting for a server that is away: when, for how long, and what a person is told."""
+
+import asyncio
+import time
+from typing import Any
+
+import pytest
+
+from deeprag_graph.bulk import patience
+from deeprag_graph.bulk.patience import Waiting
+from deeprag_graph.effects import Parts
+from deeprag_graph.errors import AwayError, ModelUnavailableError, ModelUnreachableError, OperatorError, PolicyError
+from deeprag_graph.explore import ExploreContext, aexplore
+from deeprag_graph.policies import Completion, Prompt, ScriptedPolicy
+from tests.fake_server import Shelf, follow
+
+AWAY = ModelUnreachableError("No model server answers.")
+BUSY = ModelUnavailableError("The model server answered 503.")
+
+
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patience, "_LONGEST_PAUSE", 0.01)
+
+
+async def test_a_server_that_never_answered_is_the_operators_mistake_at_once() -> None:
+    with pytest.raises(ModelUnreachableError):
+        await Waiting(lambda _: None).wait(AWAY, 1)
+
+
+async def test_one_that_has_answered_is_waited_for_and_a_person_is_told_once() -> None:
+    said: list[str] = []
+    waiting = Waiting(said.append)
+    waiting.worked()
+    for attempt in range(1, 20):
+        assert await waiting.wait(AWAY, attempt)
+    waiting.worked()
+    waiting.worked()
+    assert said[0] == "No model server answers. Waiting for it; everything finished is kept, and Ctrl-C stops."
+    assert said[1].startswith("It answers again after ")
+    assert len(said) == 2
+
+
+async def test_one_that_is_still_loading_is_waited_for_from_the_beginning() -> None:
+    assert await Waiting(lambda _: None).wait(BUSY, 1)
+
+
+async def test_there_is_an_end_to_patience_and_it_says_how_to_go_on() -> None:
+    waiting = Waiting(lambda _: None, seconds=0.05)
+    waiting.worked()
+    with pytest.raises(OperatorError, match=r"It has been away for \d+ s; run the same command again to go on\."):
+        while True:
+            await waiting.wait(AWAY, 1)
+
+
+async def test_a_call_that_fails_while_others_come_back_is_given_up() -> None:
+    waiting = Waiting(lambda _: None)
+    tried = 0
+    for attempt in range(1, 50):
+        waiting.worked()  # another call
+        if not await waiting.wait(BUSY, attempt):
+            break
+        tried = attempt
+    assert 3 < tried < 10
+
+
+class Flaky(ScriptedPolicy):
+    """Follows the format, but for the calls `away`, which raise."""
+
+    def __init__(self, away: dict[int, Exception]) -> None:
+        self.calls, self.away = 0, away
+        super().__init__(follow("RP"))
+
+    async def acomplete(self, prompt: Prompt) -> Completion:
+        self.calls += 1
+        if error := self.away.get(self.calls):
+            raise error
+        return self.complete(prompt)
+
+
+def search(away: dict[int, Exception], **waits: Any) -> Any:
+    parts = Parts(Flaky(away), Shelf(), None, Waiting(lambda _: None, **waits))
+    context = ExploreContext(max_seconds=60)
+    return asyncio.run(aexplore("What is it?", ["nothing"], parts, context=context))
+
+
+def _comparable(tree: Any) -> Any:
+    return {**tree, "usage": {**tree["usage"], "seconds": 0}}
+
+
+@pytest.mark.parametrize("error", [AWAY, BUSY, ModelUnreachableError("Gone.")])
+def test_an_outage_in_the_middle_of_a_search_leaves_no_trace_in_its_tree(error: AwayError) -> None:
+    undisturbed = search({})
+    assert _comparable(search({2: error, 3: error, 4: error, 7: error})) == _comparable(undisturbed)
+    assert undisturbed["outcome"] == "unsolved"
+
+
+def test_the_time_spent_waiting_is_not_the_searches_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patience, "_LONGEST_PAUSE", 0.3)
+    began = time.monotonic()
+    tree = search({2: AWAY, 3: AWAY})
+    assert time.monotonic() - began > 0.6
+    assert tree["usage"]["seconds"] < 0.3
+
+
+def test_any_other_failure_is_not_waited_for() -> None:
+    tree = search({2: PolicyError("The model server answered 400.")})
+    assert tree["outcome"] == "failed"
+    assert tree["error"] == "The model server answered 400."
