@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from deeprag_graph.cli import run_command
-from training import curate
+from training.commands import curate
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

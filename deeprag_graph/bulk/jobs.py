@@ -127,7 +127,6 @@ class ExploreWorker:
 
     def __init__(self, job: ExploreJob, parts: Parts) -> None:
         self.job, self._parts = job, parts
-        self._store = PassageCache()
         self.settings: dict[str, Any] = {
             "policy": parts.policy.name,
             "target": parts.target.name if parts.target else "",
@@ -140,7 +139,7 @@ class ExploreWorker:
     async def work(self, question: Question) -> Record:
         """Return the tree of a question."""
         asked, answers = question["question"], question["answers"]
-        tree = await aexplore(asked, answers, self._parts, context=self.job.context, store=self._store)
+        tree = await aexplore(asked, answers, self._parts, context=self.job.context)
         if (
             self.job.retry_with_gold
             and tree["outcome"] == "unsolved"

@@ -2,7 +2,8 @@
 
 Each worker process has the whole graph and an event loop. The questions go to it one by one, a new one for each row
 that comes back, so that no worker runs dry while another is full. A worker that dies is started again with the
-questions it had; one that dies of the same question each time leaves that question as failed.
+questions it had. Those that were there twice when it died are worked on one at a time, so that only the one that is
+the death of its worker ends as failed.
 """
 
 import asyncio
@@ -11,7 +12,8 @@ import signal
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
-from multiprocessing import get_context
+from contextlib import contextmanager, suppress
+from multiprocessing import get_context, resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import Any, Final
 
@@ -20,56 +22,78 @@ from deeprag_graph.bulk.jobs import Job, Row, Say, Worker
 from deeprag_graph.errors import OperatorError
 from deeprag_graph.questions import Question
 
-_DEATHS: Final = 3  # with a question under way, or of a worker that never got to work
+_DEATHS: Final = 3  # with a question under way; or, in a row, of a worker that never got to work
+_SUSPECT: Final = _DEATHS - 1  # after so many a question has its worker to itself
 
 
 class _Process:
-    """A worker process as its parent sees it: the connection, and the questions that it has."""
+    """A worker process as its parent sees it, and the one that takes its place when it has died.
 
-    def __init__(self, job: Job, concurrency: int) -> None:
-        self._job, self._concurrency = job, concurrency
+    Attributes:
+        share: most questions to give it.
+        questions: those that it has.
+        again: those that an earlier one has left.
+        ready: whether it has got to work.
+        early_deaths: how many in a row never did.
+    """
+
+    def __init__(self, job: Job, share: int) -> None:
+        self._job, self.share = job, share
         self.questions: dict[str, Question] = {}
+        self.again: deque[Question] = deque()
+        self.early_deaths = 0
         self.start()
 
     def start(self) -> None:
-        """Start the process, with the questions that an earlier one has left."""
+        """Start the process."""
+        self.ready = False
         processes = get_context("spawn")  # a fork would share connections and threads with this process
         self.connection, theirs = processes.Pipe()
-        self.process = processes.Process(target=_serve, args=(theirs, self._job, self._concurrency), daemon=True)
-        self.process.start()
+        self._process = processes.Process(target=_serve, args=(theirs, self._job, self.share), daemon=True)
+        with _deaf_to_ctrl_c():
+            self._process.start()
         theirs.close()
-        for question in self.questions.values():
-            self._send(question)
 
     def give(self, question: Question) -> None:
         """Have a question worked on."""
         self.questions[question["id"]] = question
-        self._send(question)
-
-    def _send(self, question: Question) -> None:
-        try:
+        with suppress(OSError):  # it has died: whoever waits for it will see
             self.connection.send(question)
-        except OSError:
-            return  # it has died: whoever waits for it will see
+
+    def bury(self) -> int | None:
+        """Take the questions back from a process that has died, and return its exit code."""
+        self._process.join()
+        self.connection.close()
+        self.again.extend(self.questions.values())
+        self.questions.clear()
+        self.early_deaths += not self.ready
+        return self._process.exitcode
 
     def stop(self) -> None:
         """End the process; it keeps nothing that would have to be saved."""
         self.connection.close()
-        self.process.kill()
-        self.process.join()
+        self._process.kill()
+        self._process.join()
 
 
 def run_processes(
     worker: Worker, questions: Sequence[Question], concurrency: int, workers: int, say: Say
 ) -> Iterator[tuple[Question, Row]]:
     """Yield each question with its row, in the order of completion; `bulk.run` says more."""
-    share = max(1, concurrency // workers)
-    crew = [_Process(worker.job, share) for _ in range(min(workers, len(questions)))]
+    crew: list[_Process] = []
     try:
-        yield from _Foreman(crew, deque(questions), worker, say).rows(share)
+        for share in shares(min(concurrency, len(questions)), workers):
+            crew.append(_Process(worker.job, share))
+        yield from _Foreman(crew, deque(questions), worker, say).rows()
     finally:
         for process in crew:
             process.stop()
+
+
+def shares(concurrency: int, workers: int) -> list[int]:
+    """Return how many questions each worker may have at once, `concurrency` altogether; no worker has none."""
+    each, more = divmod(concurrency, workers)
+    return [each + (number < more) for number in range(min(workers, concurrency))]
 
 
 class _Foreman:
@@ -78,55 +102,82 @@ class _Foreman:
     def __init__(self, crew: list[_Process], left: deque[Question], here: Worker, say: Say) -> None:
         self._crew, self._left, self._here, self._say = crew, left, here, say
         self._deaths: Counter[str] = Counter()
-        self._early_deaths = 0
 
-    def rows(self, share: int) -> Iterator[tuple[Question, Row]]:
-        """Yield the rows; each process has `share` questions at a time."""
-        for _ in range(share):
-            for worker in self._crew:
-                self._give(worker)
-        while any(worker.questions for worker in self._crew):
-            by_connection = {worker.connection: worker for worker in self._crew if worker.questions}
+    def rows(self) -> Iterator[tuple[Question, Row]]:
+        """Yield the rows."""
+        for process in self._crew:
+            self._fill(process)
+        while any(process.questions for process in self._crew):
+            by_connection = {process.connection: process for process in self._crew if process.questions}
             for connection in wait(list(by_connection)):
                 yield from self._hear(by_connection[connection])  # type: ignore[index]
 
-    def _give(self, worker: _Process) -> None:
-        if self._left:
-            worker.give(self._left.popleft())
+    def _fill(self, process: _Process) -> None:
+        """Give a process as many questions as it may have, first those that it has had before."""
+        while len(process.questions) < self._room(process) and (waiting := process.again or self._left):
+            process.give(waiting.popleft())
 
-    def _hear(self, worker: _Process) -> Iterator[tuple[Question, Row]]:
+    def _room(self, process: _Process) -> int:
+        suspects = any(self._deaths[id] >= _SUSPECT for id in process.questions)
+        suspects = suspects or any(self._deaths[question["id"]] >= _SUSPECT for question in process.again)
+        return 1 if suspects else process.share
+
+    def _hear(self, process: _Process) -> Iterator[tuple[Question, Row]]:
         try:
-            kind, body = worker.connection.recv()
+            kind, body = process.connection.recv()
         except (EOFError, OSError):
-            yield from self._replace(worker)
+            yield from self._replace(process)
             return
         if kind == "row":
             id, row = body
-            self._early_deaths = 0
-            yield worker.questions.pop(id), row
-            self._give(worker)
+            yield process.questions.pop(id), row
+            self._fill(process)
         elif kind == "say":
             self._say(body)
+        elif kind == "ready":
+            process.ready, process.early_deaths = True, 0
         else:
+            yield from self._rows_by_now()
             raise body
 
-    def _replace(self, worker: _Process) -> Iterator[tuple[Question, Row]]:
-        """Start a worker that has died again, without the questions of which it seems to die."""
-        worker.process.join()
-        self._early_deaths += 1
-        if self._early_deaths > _DEATHS * len(self._crew):
-            raise OperatorError(f"Worker processes end at once (exit code {worker.process.exitcode}): is memory short?")
-        self._say(f"A worker process has ended (exit code {worker.process.exitcode}); it is started again.")
-        self._deaths.update(worker.questions)
-        fatal = [id for id in worker.questions if self._deaths[id] >= _DEATHS]
-        for id in fatal:
-            question = worker.questions.pop(id)
-            reason = f"the worker process ended {_DEATHS} times with this question"
-            yield question, self._here.failed(question, reason)
-        worker.connection.close()
-        worker.start()
-        for _ in fatal:
-            self._give(worker)
+    def _rows_by_now(self) -> Iterator[tuple[Question, Row]]:
+        for process in self._crew:
+            with suppress(EOFError, OSError):
+                while process.connection.poll():
+                    kind, body = process.connection.recv()
+                    if kind == "row":
+                        id, row = body
+                        yield process.questions.pop(id), row
+
+    def _replace(self, process: _Process) -> Iterator[tuple[Question, Row]]:
+        """Start a worker that has died again, without the question of which it dies."""
+        if process.ready:
+            self._deaths.update(process.questions)
+        code = process.bury()
+        if process.early_deaths >= _DEATHS:
+            raise OperatorError(f"Worker processes end at once (exit code {code}): is memory short?")
+        self._say(f"A worker process has ended (exit code {code}); it is started again.")
+        for question in list(process.again):
+            if self._deaths[question["id"]] >= _DEATHS:
+                process.again.remove(question)
+                reason = f"the worker process ended {_DEATHS} times with this question"
+                yield question, self._here.failed(question, reason)
+        process.start()
+        self._fill(process)
+
+
+@contextmanager
+def _deaf_to_ctrl_c() -> Iterator[None]:
+    """Have processes that are started meanwhile take no notice of Ctrl-C, not even while they load what they need."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows: `_serve` sees to it, a little later
+        yield
+        return
+    resource_tracker.ensure_running()  # starting that one would lift the mask
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 # --- in the worker process ---
@@ -137,23 +188,19 @@ def _serve(connection: Connection, job: Job, concurrency: int) -> None:
     try:
         asyncio.run(_work(connection, job, concurrency))
     except OperatorError as error:
-        connection.send(("error", error))
+        _tell(connection, "error", error)
 
 
 async def _work(connection: Connection, job: Job, concurrency: int) -> None:
-    def say(text: str) -> None:
-        connection.send(("say", text))
-
-    worker = job.open(concurrency, say)
     broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     running: set[asyncio.Task[None]] = set()
 
     async def answer(question: Question) -> None:
-        connection.send(("row", (question["id"], await row_of(worker, question))))
+        _tell(connection, "row", (question["id"], await row_of(worker, question)))
 
     def ended(task: asyncio.Task[None]) -> None:
         running.discard(task)
-        if (error := task.exception()) is not None and not broken.done():
+        if not task.cancelled() and (error := task.exception()) is not None and not broken.done():
             broken.set_exception(error)
 
     def begin(question: Question) -> None:
@@ -161,9 +208,19 @@ async def _work(connection: Connection, job: Job, concurrency: int) -> None:
         running.add(task)
         task.add_done_callback(ended)
 
+    # listening comes first: the parent may end while a server is slow to answer `open`
     threading.Thread(target=_listen, args=(connection, asyncio.get_running_loop(), begin), daemon=True).start()
+    worker = job.open(concurrency, lambda text: _tell(connection, "say", text))
+    _tell(connection, "ready", None)
     with seldom_collecting():
         await broken
+
+
+def _tell(connection: Connection, kind: str, body: Any) -> None:
+    try:
+        connection.send((kind, body))
+    except ConnectionError:
+        os._exit(0)  # the parent has ended
 
 
 def _listen(connection: Connection, loop: asyncio.AbstractEventLoop, begin: Callable[[Any], None]) -> None:

@@ -3,7 +3,6 @@
 import argparse
 import difflib
 import io
-import os
 import re
 import shutil
 import sys
@@ -11,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
 
+from deeprag_graph.drafts import replacing
 from deeprag_graph.errors import OperatorError
 from deeprag_graph.explore.summary import lines, summarise
 from deeprag_graph.ledger import Record, read_ledger
@@ -119,19 +119,6 @@ def _write(page: str, out: str, ledger: Path) -> None:
         raise OperatorError(f"{path} is a folder; name a file in it with --out.")
     if path.exists() and path.samefile(ledger):
         raise OperatorError(f"{path} is the ledger itself; name another --out.")
-    _replace(path, page)
+    with replacing(path) as file:
+        file.write(page.encode())
     print(f"The page is in {path}; open it in a browser.")
-
-
-def _replace(path: Path, page: str) -> None:
-    """Write a file whole or not at all."""
-    draft = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            draft.write_text(page, encoding="utf-8")
-            draft.replace(path)
-        finally:
-            draft.unlink(missing_ok=True)
-    except OSError as error:
-        raise OperatorError(f"{path} cannot be written: {error.strerror}.") from None

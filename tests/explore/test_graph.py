@@ -160,23 +160,23 @@ def long_search(context: ExploreContext | None = None, policy: Policy | None = N
 ASKED: Any = ExploreInput(question=LONG.question, answers=[LONG.answer])
 
 
+WHOLE = timeless(long_search().invoke(ASKED)["tree"])
 SUPERSTEPS = len(list(long_search().stream(ASKED, stream_mode="updates")))
 LIMITS = [*(("sync", limit) for limit in range(5, 90)), ("async", 5), ("async", 25), ("async", 60)]
 
 
 @pytest.mark.parametrize(("mode", "limit"), LIMITS)
 def test_a_recursion_limit_ends_a_search_with_its_reason_and_not_in_an_exception(mode: str, limit: int) -> None:
-    whole = timeless(long_search().invoke(ASKED)["tree"])
     graph, config = long_search(), {"recursion_limit": limit}
     run = graph.invoke(ASKED, config) if mode == "sync" else asyncio.run(graph.ainvoke(ASKED, config))
     tree = timeless(run["tree"])
     if tree["stop_reason"] == "recursion_limit":
         assert tree["outcome"] == "unsolved"
         cut = [{**node, "open": []} for node in tree["nodes"]]
-        assert cut == [{**node, "open": []} for node in whole["nodes"][: len(cut)]]
+        assert cut == [{**node, "open": []} for node in WHOLE["nodes"][: len(cut)]]
         assert any(node["open"] for node in tree["nodes"])
     else:
-        assert tree == whole
+        assert tree == WHOLE
         assert limit > SUPERSTEPS
 
 
