@@ -1,10 +1,12 @@
 """A model server that does no thinking: OpenAI-compatible completions after a fixed delay, in a process of its own.
 
-It follows the transcript: each completion ends in a decision to retrieve until the prompt holds the wanted number of
-contexts, then in the final answer. The delay stands in the address (`http://HOST:PORT/50ms/v1`), so that one server
-serves every load. Answers are rendered beforehand, which leaves about 0.1 ms of CPU a call.
+It follows the transcript. As a chain, each completion ends in a decision to retrieve until the prompt holds the wanted
+number of contexts, then in the final answer; with worlds, it writes what their policy writes. The delay stands in the
+address (`http://HOST:PORT/50ms/v1`), so that one server serves every load. Answers are rendered once, which leaves
+about 0.1 ms of CPU a call.
 
-    python -m benchmarks.fake_server RETRIEVALS     # prints its port; ends when its standard input is closed
+    python -m benchmarks.fake_server chain RETRIEVALS     # prints its port; ends when its standard input is closed
+    python -m benchmarks.fake_server worlds QUESTIONS
 """
 
 import asyncio
@@ -13,14 +15,17 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Final, cast
+from typing import Any, Final, Literal, cast
 
-RECORDED: Final = 64  # completion requests that `/recorded` gives back, the first ones
+NAME: Final = "@@@@"  # in a script's text: where the name of a world stands, which is as long
 _TOKEN = re.compile(r"\n|[^\S\n]?[^\s]{1,5}|[^\S\n]")
 _CONTEXT: Final = "\nContext:\n["
 _ALTERNATIVES: Final = 5
+
+# from a prompt and its stop strings to the completion, with NAME in place of the name that comes with it, if any does
+Script = Callable[[str, Sequence[str]], tuple[str, str]]
 
 
 def completion(number: int, retrievals: int) -> str:
@@ -30,6 +35,20 @@ def completion(number: int, retrievals: int) -> str:
         return f"{answered}Follow up: What is fact number {number + 1} of the chain that was asked for?\nLet's "
     long, short = "The last fact of the chain is the one that answers the question.", "the last fact"
     return f"{answered}So the final answer is: <answer long>{long}</answer long><answer short>{short}</answer short>"
+
+
+def chain(retrievals: int) -> Script:
+    """Return the script of a model that retrieves so often."""
+    texts = [completion(number, retrievals) for number in range(retrievals + 1)]
+    return lambda prompt, _: (texts[min(prompt.count(_CONTEXT), retrievals)], "")
+
+
+def _script(kind: str, number: int) -> Script:
+    if kind == "chain":
+        return chain(number)
+    from benchmarks.world_script import world_script  # noqa: PLC0415 - a chain has no need of LangChain
+
+    return world_script(number)
 
 
 def _logprobs(text: str) -> dict[str, Any]:
@@ -56,34 +75,42 @@ def _response(body: Any, status: str = "200 OK") -> bytes:
 
 
 class _Server:
-    """What the connections share: the answers, rendered once, and the first requests."""
+    """What the connections share: the answers, each rendered once, what was asked for, and the requests to keep."""
 
-    def __init__(self, retrievals: int) -> None:
-        texts = [completion(number, retrievals) for number in range(retrievals + 1)]
-        self.answers = {wanted: [_answer(text, wanted) for text in texts] for wanted in (True, False)}
-        self.last, self.recorded = retrievals, list[dict[str, Any]]()
+    def __init__(self, script: Script) -> None:
+        self._script = script
+        self._answers: dict[tuple[str, bool], bytes] = {}
+        self._calls = 0
+        self._recorded: list[dict[str, Any]] | None = None
+
+    def _complete(self, request: dict[str, Any]) -> bytes:
+        self._calls += 1
+        if self._recorded is not None:
+            self._recorded.append(request)
+        prompt = request["prompt"] if isinstance(request["prompt"], str) else request["prompt"][0]
+        text, name = self._script(prompt, request.get("stop") or ())
+        key = text, bool(request.get("logprobs"))
+        if key not in self._answers:
+            self._answers[key] = _answer(*key)
+        return self._answers[key].replace(NAME.encode(), name.encode()) if name else self._answers[key]
 
     def reply(self, path: str, body: bytes) -> tuple[float, bytes]:
         """Return the delay in seconds and the response."""
         _, delay, *rest = path.split("/")
         match rest:
             case ["v1", "completions"]:
-                request = json.loads(body)
-                if len(self.recorded) < RECORDED:
-                    self.recorded.append(request)
-                prompt = request["prompt"] if isinstance(request["prompt"], str) else request["prompt"][0]
-                number = min(prompt.count(_CONTEXT), self.last)
-                return float(delay.removesuffix("ms")) / 1000, self.answers[bool(request.get("logprobs"))][number]
+                return float(delay.removesuffix("ms")) / 1000, self._complete(json.loads(body))
             case ["apply-template"]:
                 messages = json.loads(body)["messages"]
                 turns = [f"<|im_start|>{m['role']}\n{m['content']}<|im_end|>\n" for m in messages]
                 return 0, _response({"prompt": "".join(turns) + "<|im_start|>assistant\n"})
             case ["v1", "models"]:
                 return 0, _response({"object": "list", "data": [{"id": "fake", "object": "model"}]})
-            case ["recorded"]:
-                return 0, _response(self.recorded)
-            case ["cpu"]:
-                return 0, _response(time.process_time())
+            case ["used"]:
+                return 0, _response({"cpu": time.process_time(), "calls": self._calls})
+            case ["record" | "recorded" as wanted]:
+                kept, self._recorded = self._recorded, [] if wanted == "record" else None
+                return 0, _response(kept)
         return 0, _response({"error": {"message": "no such address"}}, "404 Not Found")
 
 
@@ -109,9 +136,9 @@ class _Connection(asyncio.Protocol):
             asyncio.get_running_loop().call_later(delay, self._transport.write, response)
 
 
-async def _serve(retrievals: int) -> None:
+async def _serve(script: Script) -> None:
     loop, closed = asyncio.get_running_loop(), asyncio.Event()
-    state = _Server(retrievals)
+    state = _Server(script)
     server = await loop.create_server(lambda: _Connection(state), "127.0.0.1", 0, backlog=4096)
     sys.stdout.write(f"{server.sockets[0].getsockname()[1]}\n")
     sys.stdout.flush()
@@ -120,9 +147,9 @@ async def _serve(retrievals: int) -> None:
 
 
 @contextmanager
-def fake_server(retrievals: int) -> Iterator[str]:
+def fake_server(kind: Literal["chain", "worlds"], number: int) -> Iterator[str]:
     """Run the server in a process of its own; gives its root, to which the delay is added: `{root}/50ms/v1`."""
-    command = [sys.executable, "-m", "benchmarks.fake_server", str(retrievals)]
+    command = [sys.executable, "-m", "benchmarks.fake_server", kind, str(number)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin is not None
         assert process.stdout is not None
@@ -131,9 +158,10 @@ def fake_server(retrievals: int) -> Iterator[str]:
 
 
 if __name__ == "__main__":
+    _chosen = _script(sys.argv[1], int(sys.argv[2]))
     try:
         import uvloop  # half the CPU a call, where it is installed
     except ImportError:
-        asyncio.run(_serve(int(sys.argv[1])))
+        asyncio.run(_serve(_chosen))
     else:
-        uvloop.run(_serve(int(sys.argv[1])))
+        uvloop.run(_serve(_chosen))

@@ -24,39 +24,24 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import httpx
 import openai
 from langchain_core.callbacks import AsyncCallbackManagerForRetrieverRun, CallbackManagerForRetrieverRun
 from langchain_core.documents import Document
 from langchain_core.retrievers import BaseRetriever
 
+from benchmarks.arms import PASSAGE, Load, Probe, Request, aiohttp_client, openai_client, probe, replay, spread
 from benchmarks.fake_server import completion, fake_server
 from deeprag_graph.graph import DeepRAGGraph, build_graph
 from deeprag_graph.policies.completion import CompletionPolicy
 from deeprag_graph.policies.scripted import ScriptedPolicy
 
 QUESTION = "Which fact stands at the end of the chain that begins with the painter of The Heron Pond?"
-_PASSAGE = " ".join(["The Heron Pond is an oil painting of 1881 by Marta Lindqvist of Ostervik."] * 8)  # DPR: 100 words
-_CALL = ("model", "prompt", "max_tokens", "temperature", "stop", "logprobs")
 
 Episode = Callable[[], Awaitable[Any]]
-
-
-class Load(NamedTuple):
-    """How many at once, and how long the server takes for a call."""
-
-    at_once: int
-    seconds: float
-
-    @classmethod
-    def read(cls, text: str) -> "Load":
-        at_once, seconds = text.split(":")
-        return cls(int(at_once), float(seconds))
 
 
 class Measured(NamedTuple):
@@ -73,7 +58,7 @@ class Passages(BaseRetriever):
     def _get_relevant_documents(
         self, query: str, *, run_manager: CallbackManagerForRetrieverRun, k: int = 3
     ) -> list[Document]:
-        return [Document(_PASSAGE, id=str(n), metadata={"title": f"{query[:40]} {n}", "score": 1.0}) for n in range(k)]
+        return [Document(PASSAGE, id=str(n), metadata={"title": f"{query[:40]} {n}", "score": 1.0}) for n in range(k)]
 
     async def _aget_relevant_documents(
         self, query: str, *, run_manager: AsyncCallbackManagerForRetrieverRun, k: int = 3
@@ -89,21 +74,18 @@ def graph_episode(graph: DeepRAGGraph) -> Episode:
     return episode
 
 
-def loop_episode(client: openai.AsyncOpenAI, requests: list[dict[str, Any]]) -> Episode:
-    """Return an episode that sends recorded requests one after the other, as an application without a graph would."""
+def loop_episode(client: openai.AsyncOpenAI, requests: list[Request]) -> Episode:
+    """Return an episode that sends recorded requests one after the other."""
+    send = replay(client)
 
     async def episode() -> None:
         for request in requests:
-            options = {name: value for name, value in request.items() if name in _CALL}
-            options["prompt"] = request["prompt"][0]  # LangChain sends a list of one, which is dearer to check
-            extra = {name: value for name, value in request.items() if name not in _CALL}
-            response = await client.completions.create(**options, extra_body=extra, timeout=120.0)
-            assert response.choices[0].text
+            await send(request)
 
     return episode
 
 
-async def measure(episode: Episode, load: Load, rounds: int, calls: int, server_cpu: Callable[[], float]) -> Measured:
+async def measure(episode: Episode, load: Load, rounds: int, calls: int, server: Probe) -> Measured:
     """Keep `load.at_once` episodes in flight until each worker has done `rounds` of them."""
 
     async def worker() -> None:
@@ -112,10 +94,10 @@ async def measure(episode: Episode, load: Load, rounds: int, calls: int, server_
 
     gc.collect()
     total = load.at_once * rounds * calls
-    server, cpu, clock = server_cpu(), time.process_time(), time.perf_counter()
+    (server_cpu, _), cpu, clock = server.used(), time.process_time(), time.perf_counter()
     await asyncio.gather(*(worker() for _ in range(load.at_once)))
     wall, used = time.perf_counter() - clock, time.process_time() - cpu
-    return Measured(total / wall, used / total * 1000, (server_cpu() - server) / total * 1000)
+    return Measured(total / wall, used / total * 1000, (server.used()[0] - server_cpu) / total * 1000)
 
 
 async def superstep_cpu(retrievals: int, episodes: int = 60) -> tuple[int, float, float]:
@@ -137,39 +119,27 @@ async def superstep_cpu(retrievals: int, episodes: int = 60) -> tuple[int, float
 
 async def run_load(root: str, load: Load, repeats: int, retrievals: int) -> dict[str, list[Measured]]:
     """Measure every arm `repeats` times, in turns."""
-    base_url = f"{root}/{load.seconds * 1000:g}ms/v1"
+    base_url = load.base_url(root)
     rounds = max(1, round(3 / (load.seconds + load.at_once / 500) / (retrievals + 1)))  # about three seconds
-    with server_probe(root) as (cpu, recorded):
+    with probe(root) as server:
         graph = graph_episode(build_graph(CompletionPolicy(base_url=base_url), Passages()))
+        server.record()
         await graph()
-        requests = recorded()[: retrievals + 1]
-        async with (
-            openai.AsyncOpenAI(base_url=base_url, api_key="none") as default,
-            openai.AsyncOpenAI(base_url=base_url, api_key="none", http_client=openai.DefaultAioHttpClient()) as aiohttp,
-        ):
+        requests = server.recorded()
+        async with openai_client(base_url) as default, aiohttp_client(base_url) as aiohttp:
             arms = {
                 "loop, default client": loop_episode(default, requests),
                 "loop, aiohttp client": loop_episode(aiohttp, requests),
                 "graph": graph,
             }
             for episode in arms.values():  # open the connections
-                await measure(episode, load, 1, retrievals + 1, cpu)
+                await measure(episode, load, 1, retrievals + 1, server)
             results: dict[str, list[Measured]] = {name: [] for name in arms}
             for repeat in range(repeats):
                 order = list(arms)[repeat % 3 :] + list(arms)[: repeat % 3]
                 for name in order:
-                    results[name].append(await measure(arms[name], load, rounds, retrievals + 1, cpu))
+                    results[name].append(await measure(arms[name], load, rounds, retrievals + 1, server))
     return results
-
-
-@contextmanager
-def server_probe(root: str) -> Iterator[tuple[Callable[[], float], Callable[[], list[dict[str, Any]]]]]:
-    """Give two functions: the CPU seconds that the server has used, and the first requests that it was sent."""
-    with httpx.Client() as client:
-        yield (
-            lambda: float(client.get(f"{root}/0ms/cpu").json()),
-            lambda: list(client.get(f"{root}/0ms/recorded").json()),
-        )
 
 
 def summary(load: Load, results: dict[str, list[Measured]]) -> dict[str, Any]:
@@ -185,8 +155,8 @@ def summary(load: Load, results: dict[str, list[Measured]]) -> dict[str, Any]:
             name: {field: statistics.median(getattr(m, field) for m in runs) for field in Measured._fields}
             for name, runs in results.items()
         },
-        "of_best": {"median": statistics.median(of_best), "low": min(of_best), "high": max(of_best)},
-        "of_default": {"median": statistics.median(of_default), "low": min(of_default), "high": max(of_default)},
+        "of_best": spread(of_best),
+        "of_default": spread(of_default),
     }
 
 
@@ -214,7 +184,7 @@ def table(report: dict[str, Any]) -> str:
 
 
 async def run(loads: list[Load], repeats: int, retrievals: int) -> dict[str, Any]:
-    with fake_server(retrievals) as root:
+    with fake_server("chain", retrievals) as root:
         measured = [(load, await run_load(root, load, repeats, retrievals)) for load in loads]
     supersteps, cpu_async, cpu_sync = await superstep_cpu(retrievals)
     return {

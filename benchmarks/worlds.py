@@ -9,7 +9,7 @@ misleads; after a wrong answer every later one is wrong; left alone, the policy 
 import random
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
@@ -80,6 +80,11 @@ def paper_world(questions: int, seed: int = 0) -> list[World]:
         )
         for n in range(questions)
     ]
+
+
+def numbered(questions: int, seed: int = 0) -> list[World]:
+    """Return the same questions with names that are all as long, 0000 to 9999."""
+    return [replace(world, name=f"{n:04}") for n, world in enumerate(paper_world(questions, seed))]
 
 
 class Worlds:

@@ -5,9 +5,12 @@ import math
 import re
 import socket
 import struct
+import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
+from pathlib import Path
 from typing import Any, Literal
 
 from langchain_core.documents import Document
@@ -254,6 +257,21 @@ def free_address() -> str:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return f"http://127.0.0.1:{probe.getsockname()[1]}/v1"
+
+
+@contextmanager
+def mortal_server(url: str = "") -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """Run the server in a process that can be killed with all of its connections; at `url` where one is given."""
+    port = url.rpartition(":")[2].removesuffix("/v1") or "0"
+    arguments = [sys.executable, "-m", "tests.fake_server", "RP", port]
+    root = Path(__file__).parents[1]
+    server = subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=root)
+    try:
+        assert server.stdout is not None
+        yield server.stdout.readline().strip(), server
+    finally:
+        server.kill()
+        server.communicate()
 
 
 if __name__ == "__main__":  # python -m tests.fake_server PATTERN PORT: one that can be killed; prints its address

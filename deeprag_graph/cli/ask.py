@@ -113,9 +113,9 @@ def _ask_many(worker: Worker, questions: Sequence[Question], args: argparse.Name
                     line = json.dumps({"id": question["id"], **row}, ensure_ascii=False)
                 else:
                     line = f"{question['id']}\t{row['answer']}\t{cost(row['usage'])}"
+                tally.add(question, row)
                 tqdm.write(_printable(line), file=sys.stdout)
                 sys.stdout.flush()  # into a file, too: whoever follows it sees it, and a kill loses nothing
-                tally.add(question, row)
                 bar.set_postfix_str(tally.short(), refresh=False)
                 bar.update()
     finally:

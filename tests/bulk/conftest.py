@@ -52,7 +52,7 @@ class Busy(FakeServer):
         with self._lock:
             self.under_way += 1
             self.most = max(self.most, self.under_way)
-            self.asked += re.findall(r"Which fact has number (\d+)\?", body["prompt"])[-1:]
+            self.asked += re.findall(r"Which fact has number (\d+)\?", json.dumps(body))[-1:]
         self.awake.wait(self.seconds)
         with self._lock:
             self.under_way -= 1

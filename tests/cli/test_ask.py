@@ -5,6 +5,7 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from itertools import chain, repeat
 from pathlib import Path
@@ -17,7 +18,7 @@ from deeprag_graph.cli import ask, main
 from deeprag_graph.errors import OperatorError, PolicyError
 from deeprag_graph.policies import Policy, Prompt, ScriptedPolicy
 from deeprag_graph.transcript import FINAL
-from tests.fake_server import FakeServer
+from tests.fake_server import FakeServer, mortal_server
 
 QUESTION = "In which village was the painter of The Goldfinch born?"
 
@@ -236,3 +237,23 @@ def test_ctrl_c_in_a_file_keeps_what_is_printed_and_says_how_far_it_came(tmp_pat
     assert (asking.returncode, rest) == (130, "")
     assert "1 of 4 questions, 0 failed" in shown
     assert shown.endswith("deeprag: stopped\n")
+
+
+def test_a_server_that_dies_in_the_middle_of_a_file_is_waited_for(tmp_path: Path) -> None:
+    file = _file(tmp_path, *[f"Which fact is number {n}?" for n in range(300)])
+    with mortal_server() as (url, server):
+        flags = ["--policy", "completion", "--base-url", url, "--concurrency", "4", "--json"]
+        command = [sys.executable, "-m", "deeprag_graph", "ask", "--questions", file, *flags]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as asking:
+            assert asking.stdout is not None
+            first = asking.stdout.readline()
+            server.kill()
+            server.wait()
+            time.sleep(4)  # longer than the client's own retries take
+            with mortal_server(url):
+                rest, shown = asking.communicate(timeout=60)
+    answers = [json.loads(line) for line in [first, *rest.splitlines()]]
+    assert asking.returncode == 0
+    assert len({answer["id"] for answer in answers}) == len(answers) == 300
+    assert {answer["answer"] for answer in answers} == {"done"}
+    assert "Waiting for it" in shown

@@ -23,7 +23,7 @@ from deeprag_graph.errors import PolicyError
 from deeprag_graph.explore.tree import trajectory
 from deeprag_graph.ledger import Record, read_ledger
 from deeprag_graph.policies import Policy, Prompt, ScriptedPolicy
-from tests.fake_server import FakeServer
+from tests.fake_server import FakeServer, mortal_server
 
 ROOT = Path(__file__).parents[2]
 Use = Callable[[Policy], None]
@@ -257,19 +257,6 @@ def test_a_second_process_on_the_ledger_is_refused_at_once(tmp_path: Path) -> No
     assert f"deeprag: Another process is writing {ledger}; wait for it, or name another --ledger." in second.stderr
 
 
-@contextmanager
-def mortal_server(port: int = 0) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """Run the fake server in a process that can be killed, with all of its connections."""
-    arguments = [sys.executable, "-m", "tests.fake_server", "RP", str(port)]
-    server = subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)
-    try:
-        assert server.stdout is not None
-        yield server.stdout.readline().strip(), server
-    finally:
-        server.kill()
-        server.communicate()
-
-
 def test_a_server_that_dies_half_way_is_waited_for_and_the_run_goes_on(tmp_path: Path) -> None:
     file, ledger, undisturbed = questions_file(tmp_path, 400), tmp_path / "trees.jsonl", tmp_path / "undisturbed.jsonl"
     with mortal_server() as (url, server):
@@ -278,10 +265,9 @@ def test_a_server_that_dies_half_way_is_waited_for_and_the_run_goes_on(tmp_path:
             wait_for_lines(ledger, 10, process)
             server.kill()
             server.wait()
-            time.sleep(1.0)
+            time.sleep(4)  # longer than the client's own retries take
             assert process.poll() is None
-            port = int(url.rpartition(":")[2].removesuffix("/v1"))
-            with mortal_server(port):
+            with mortal_server(url):
                 _, shown = process.communicate(timeout=60)
     assert process.returncode == 0, shown
     assert "Waiting for it; everything finished is kept, and Ctrl-C stops." in shown
@@ -298,6 +284,20 @@ def test_patience_has_an_end_with_a_sentence_and_the_finished_questions_are_kept
     assert process.returncode == 2
     assert re.search(r"It has been away for \d+ s; run the same command again to go on\.\n$", shown)
     assert len(by_id(ledger)) >= 10
+
+
+def test_a_second_model_writes_the_answers_from_memory_and_nothing_else(tmp_path: Path) -> None:
+    file, ledger = questions_file(tmp_path, 5), tmp_path / "trees.jsonl"
+    with FakeServer("RP") as strong, FakeServer("PP") as weak:
+        flags = ["--target-policy", "completion", "--target-base-url", weak.url]
+        subprocess.run(command(file, ledger, strong.url, *flags), capture_output=True, cwd=ROOT, check=True)
+        due = [body["prompt"][0] for body in weak.sent("/completions")]
+        written = [body["prompt"][0] for body in strong.sent("/completions")]
+    assert due
+    assert all(re.search(r"Follow up: [^\n]+\nIntermediate answer:$", prompt) for prompt in due)
+    assert not any(re.search(r"Follow up: [^\n]+\nIntermediate answer:$", prompt) for prompt in written)
+    settings = next(iter(read_ledger(ledger)))["settings"]
+    assert (settings["policy"], settings["target"]) == ("scripted-model", "scripted-model")
 
 
 @pytest.mark.slow
