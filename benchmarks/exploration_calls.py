@@ -119,7 +119,9 @@ def _figures(found: Sequence[Found], least: Sequence[int | None]) -> dict[str, f
 def lines(report: dict[str, Any]) -> list[str]:
     """Return the report as a person reads it."""
     ours_calls = report["searches"]["ours"]["calls"]
-    about = f"{report['questions']:,} questions, {report['solvable']:,} of which have a right path (seed {report['seed']})"
+    about = (
+        f"{report['questions']:,} questions, {report['solvable']:,} of which have a right path (seed {report['seed']})"
+    )
     table = [
         f"model calls a search: {about}",
         f"  {'':34}{'calls':>8}{'of ours':>10}{'if solved':>11}{'solved':>9}{'dearer than least':>20}",

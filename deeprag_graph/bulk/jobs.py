@@ -7,7 +7,7 @@ from typing import Any, Protocol, cast
 from deeprag_graph.bulk.patience import WAIT_SECONDS, Waiting
 from deeprag_graph.effects import Parts
 from deeprag_graph.explore.gold import GoldRetriever, gold_passages
-from deeprag_graph.explore.loop import aexplore
+from deeprag_graph.explore.loop import explore_with
 from deeprag_graph.explore.search import ExploreContext, begin, fail
 from deeprag_graph.explore.tree import Tree
 from deeprag_graph.graph import check_parts, compile_graph
@@ -133,20 +133,20 @@ class ExploreWorker:
             "index": fingerprint(parts.retriever),
             "passages": parts.policy.passages,
             "retry_with_gold": job.retry_with_gold,
-            "context": job.context.model_dump(mode="json"),
+            "context": job.context.model_dump(mode="json", exclude={"decision", "approve_retrievals"}),
         }
 
     async def work(self, question: Question) -> Record:
         """Return the tree of a question."""
         asked, answers = question["question"], question["answers"]
-        tree = await aexplore(asked, answers, self._parts, context=self.job.context)
+        tree = await explore_with(self._parts, asked, answers, self.job.context)
         if (
             self.job.retry_with_gold
             and tree["outcome"] == "unsolved"
             and (gold := await gold_passages(question, self._parts))
         ):
             parts = self._parts._replace(retriever=GoldRetriever(retriever=self._parts.retriever, gold=gold))
-            again = await aexplore(asked, answers, parts, context=self.job.context, gold_passages=True)
+            again = await explore_with(parts, asked, answers, self.job.context, gold_passages=True)
             tree = _both(tree, again)
         return make_record(question, tree, self.settings)
 

@@ -65,14 +65,29 @@ def explore(
 async def aexplore(
     question: str,
     answers: Sequence[str],
-    parts: Parts,
+    policy: Policy,
+    retriever: BaseRetriever,
     *,
+    target: Policy | None = None,
     context: ExploreContext | None = None,
+    store: BaseStore | None = None,
+) -> Tree:
+    """Search without blocking the event loop; see `explore`."""
+    parts = check_parts(Parts(policy, retriever, target))
+    return await explore_with(parts, question, answers, context or ExploreContext(), store=store)
+
+
+async def explore_with(
+    parts: Parts,
+    question: str,
+    answers: Sequence[str],
+    context: ExploreContext,
+    *,
     store: BaseStore | None = None,
     gold_passages: bool = False,
 ) -> Tree:
-    """Search without blocking the event loop; see `explore`. `gold_passages` is noted in the tree."""
-    loop = _loop(question, answers, context or ExploreContext(), gold_passages=gold_passages)
+    """Search with parts that are checked, patience among them; `gold_passages` is noted in the tree."""
+    loop = _loop(question, answers, context, gold_passages=gold_passages)
     store = store or PassageCache()
     try:
         logic, turn = next(loop)

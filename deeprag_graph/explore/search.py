@@ -53,6 +53,12 @@ Calibration = Literal["none", "path", "all"]
 class ExploreContext(Context):
     """Settings of one search; bounds of steps and retrievals hold for each path, all others for the whole search."""
 
+    decision: Literal["policy"] = Field(
+        "policy", title="Decision mode", description="Nobody decides in a search: both decisions are tried."
+    )
+    approve_retrievals: Literal[False] = Field(
+        False, title="Approve retrievals", description="A search asks nobody: its retrievals are many."
+    )
     max_steps: int = Field(6, ge=1, title="Step bound", description="Most subqueries of a path.")
     max_retrievals: int = Field(6, ge=0, title="Retrieval bound", description="Most retrievals of a path.")
     max_llm_calls: int = Field(64, ge=1, title="LLM call bound", description="Most model calls of the whole search.")

@@ -97,8 +97,9 @@ class Node(TypedDict):
 class Tree(TypedDict):
     """A search: the question, what was found, and all that was computed on the way.
 
-    `best` is the node that ends the least-cost right path, -1 if there is none; `cost` its retrievals. `usage` is of
-    the whole search. `gold_passages` says that retrievals were answered with the gold passages first.
+    `best` is the node that ends the least-cost right path, -1 if there is none; `cost` its retrievals. In a failed
+    search it is the cheapest right path that was found, and a cheaper one may be. `usage` is of the whole search.
+    `gold_passages` says that retrievals were answered with the gold passages first.
     """
 
     question: str

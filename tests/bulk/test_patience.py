@@ -10,7 +10,8 @@ from deeprag_graph.bulk import patience
 from deeprag_graph.bulk.patience import Waiting
 from deeprag_graph.effects import Parts
 from deeprag_graph.errors import AwayError, ModelUnavailableError, ModelUnreachableError, OperatorError, PolicyError
-from deeprag_graph.explore import ExploreContext, aexplore
+from deeprag_graph.explore import ExploreContext
+from deeprag_graph.explore.loop import explore_with
 from deeprag_graph.policies import Completion, Prompt, ScriptedPolicy
 from tests.fake_server import Shelf, follow
 
@@ -81,7 +82,7 @@ class Flaky(ScriptedPolicy):
 def search(away: dict[int, Exception], **waits: Any) -> Any:
     parts = Parts(Flaky(away), Shelf(), None, Waiting(lambda _: None, **waits))
     context = ExploreContext(max_seconds=60)
-    return asyncio.run(aexplore("What is it?", ["nothing"], parts, context=context))
+    return asyncio.run(explore_with(parts, "What is it?", ["nothing"], context))
 
 
 def _comparable(tree: Any) -> Any:

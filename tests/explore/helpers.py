@@ -11,7 +11,6 @@ from langchain_core.documents import Document
 from langchain_core.retrievers import BaseRetriever
 
 from benchmarks.worlds import Fact, World
-from deeprag_graph.effects import Parts
 from deeprag_graph.explore import ExploreContext, Node, Tree, aexplore, build_exploration_graph, explore, path
 from deeprag_graph.explore.graph import ExploreInput
 from deeprag_graph.policies.base import Completion, Policy, Prompt
@@ -38,7 +37,7 @@ def search(
     if way == "explore":
         return explore(question, answers, policy, retriever, target=target, context=context)
     if way == "aexplore":
-        return asyncio.run(aexplore(question, answers, Parts(policy, retriever, target), context=context))
+        return asyncio.run(aexplore(question, answers, policy, retriever, target=target, context=context))
     graph: Any = build_exploration_graph(policy, retriever, target=target, context=context)
     given = ExploreInput(question=question, answers=list(answers))
     if way == "invoke":

@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.worlds import Fact, World, Worlds
-from deeprag_graph.effects import Parts
 from deeprag_graph.errors import PolicyError
 from deeprag_graph.explore import ExploreContext, Tree, aexplore, build_exploration_graph, explore
 from deeprag_graph.explore.tree import SEARCH_STOPS
@@ -183,9 +182,9 @@ async def test_a_call_that_outlasts_the_time_bound_is_given_up() -> None:
                 await asyncio.sleep(60)
             return self.complete(prompt)
 
-    parts = Parts(Hanging(Worlds([WORLD]).reply), Worlds([WORLD]).retriever())
+    policy, shelf = Hanging(Worlds([WORLD]).reply), Worlds([WORLD]).retriever()
     began = time.monotonic()
-    tree = await aexplore(WORLD.question, [WORLD.answer], parts, context=context_of({}, max_seconds=0.3))
+    tree = await aexplore(WORLD.question, [WORLD.answer], policy, shelf, context=context_of({}, max_seconds=0.3))
     assert (tree["outcome"], tree["stop_reason"], tree["error"]) == ("unsolved", "max_seconds", "")
     assert time.monotonic() - began < 30
     assert len(tree["nodes"]) == 1

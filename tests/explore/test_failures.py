@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deeprag_graph.effects import Parts
 from deeprag_graph.errors import OperatorError, PolicyError, RetrievalError
 from deeprag_graph.explore import Tree, aexplore, explore, trajectory
 from deeprag_graph.policies.base import Completion, Prompt
@@ -51,8 +50,7 @@ def both(policy: Callable[[], ScriptedPolicy], shelf: Any, **bounds: int) -> Tre
     """Search sync and async, and return the tree, which is the same."""
     context = context_of(bounds)
     tree = explore(QUESTION, [GOLD], policy(), shelf, context=context)
-    parts = Parts(policy(), shelf)
-    assert timeless(asyncio.run(aexplore(QUESTION, [GOLD], parts, context=context))) == timeless(tree)
+    assert timeless(asyncio.run(aexplore(QUESTION, [GOLD], policy(), shelf, context=context))) == timeless(tree)
     return tree
 
 
