@@ -88,9 +88,27 @@ def test_agent_with_tool_says_what_it_wants_when_no_model_is_named() -> None:
     assert "openai:gpt-5-mini" in done.stderr
 
 
+def test_explore_a_question_shows_each_node_and_the_path(capsys: pytest.CaptureFixture[str]) -> None:
+    def reply(prompt: Prompt) -> str:
+        if not prompt.opening:
+            return f"{FOLLOW_UP} Where was Marguerite Perey born?\n{RETRIEVE}\n"
+        place = "France" if prompt.trajectory["steps"][0]["passages"] else "Chad"
+        return f" {place}\n{FINAL} <answer long>It is {place}.</answer long><answer short>{place}</answer short>"
+
+    load("explore_a_question").main(ScriptedPolicy(reply))
+    printed = capsys.readouterr().out
+    assert (
+        "  0 retrievals, parametric: Chad → Chad (wrong)\n  1 retrievals, retrieve: France → France (right)" in printed
+    )
+    assert "solved: 3 model calls" in printed
+    assert printed.rstrip().endswith("<answer short>France</answer short>")
+
+
 @pytest.mark.slow
 @pytest.mark.model
-@pytest.mark.parametrize(("name", "answer"), [("ask_and_stream", "France"), ("chat_node", "Douro")])
+@pytest.mark.parametrize(
+    ("name", "answer"), [("ask_and_stream", "France"), ("chat_node", "Douro"), ("explore_a_question", "solved: ")]
+)
 def test_an_example_runs_as_printed_with_the_local_model(name: str, answer: str) -> None:
     command = [sys.executable, str(EXAMPLES / f"{name}.py")]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -99,5 +117,5 @@ def test_an_example_runs_as_printed_with_the_local_model(name: str, answer: str)
 
 def test_every_example_is_tested_and_fits_on_a_screen() -> None:
     names = {path.stem for path in EXAMPLES.glob("*.py")}
-    assert names == {"ask_and_stream", "chat_node", "agent_with_tool"}
+    assert names == {"ask_and_stream", "chat_node", "agent_with_tool", "explore_a_question"}
     assert max(len(path.read_text().splitlines()) for path in EXAMPLES.glob("*.py")) <= 45

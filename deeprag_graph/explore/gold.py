@@ -11,20 +11,23 @@ from deeprag_graph.questions import Question
 from deeprag_graph.search import asearch, search
 from deeprag_graph.transcript import Passage
 
-_AMONG = 20  # first passages for a title, one of which should be the article's own
+_AMONG = 20  # first passages of a search, among which a gold one should be
 
 
 async def gold_passages(question: Question, parts: Parts) -> list[Passage]:
-    """Return the passages that the question's line names by `supporting_titles`, as far as the retriever has them.
+    """Return the passages that the question's line names, as far as searches for their titles and for it find them.
 
-    Where the line has `supporting_ids` too, only passages with one of those ids count.
+    They have one of the `supporting_titles` and one of the `supporting_ids`, as far as the line has such.
     """
+    titles = [str(title) for title in question.get("supporting_titles") or []]  # type: ignore[attr-defined]
     ids = {str(id) for id in question.get("supporting_ids") or []}  # type: ignore[attr-defined]
+    if not titles and not ids:
+        return []
     gold: dict[str, Passage] = {}
-    for title in question.get("supporting_titles") or []:  # type: ignore[attr-defined]
-        found = await asearch(parts.retriever, str(title), _AMONG, None)
-        same = [p for p in found.passages if p["title"] == title and (not ids or p["id"] in ids)]
-        gold |= {passage["text"]: passage for passage in same}
+    for query in [*titles, question["question"]]:
+        found = await asearch(parts.retriever, query, _AMONG, None)
+        named = [p for p in found.passages if (not titles or p["title"] in titles) and (not ids or p["id"] in ids)]
+        gold |= {passage["text"]: passage for passage in named}
     return list(gold.values())
 
 
