@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from deeprag_graph import Context, starter_questions
+from deeprag_graph.ledger import read_ledger
 from deeprag_graph.matching import exact_match, f1
 from deeprag_graph.questions import read_questions
 
@@ -41,17 +42,33 @@ def test_starter_questions_of_one_two_and_three_hops_are_answered(tmp_path: Path
 
 
 def test_hotpotqa_dev_questions_are_answered_over_its_own_passages(tmp_path: Path) -> None:
+    index = _hotpotqa(tmp_path)
+    file = tmp_path / "hotpotqa" / "dev.jsonl"
+    records = _ask(file, "--limit", str(QUESTIONS), "--index", str(index))
+    _report("HotpotQA dev", records, {q["id"]: q["answers"] for q in read_questions(file)})
+    assert len(records) == QUESTIONS
+
+
+def test_hotpotqa_train_questions_are_explored_and_none_fails(tmp_path: Path) -> None:
+    index, ledger = _hotpotqa(tmp_path), tmp_path / "trees.jsonl"
+    file = tmp_path / "hotpotqa" / "train.jsonl"
+    bounds = ["--max-steps", "4", "--max-llm-calls", "24", "--limit", "6", "--concurrency", "2"]
+    told = deeprag("explore", "--questions", str(file), "--index", str(index), "--ledger", str(ledger), *bounds)
+    print(told)
+    assert {record["outcome"] for record in read_ledger(ledger)} <= {"solved", "unsolved"}
+    assert "of 6 questions" in told
+
+
+def _hotpotqa(folder: Path) -> Path:
+    """Return the index of HotpotQA's passages, or skip."""
     if not os.environ.get("DEEPRAG_DATA"):
         reason = "DEEPRAG_DATA is not set: the folder that holds HotpotQA"
         if os.environ.get("CI"):
             pytest.fail(reason)
         pytest.skip(reason)
-    deeprag("data", "hotpotqa", "--out", str(tmp_path / "hotpotqa"))
-    deeprag("index", str(tmp_path / "hotpotqa" / "passages.tsv.gz"), "--out", str(tmp_path / "index"))
-    file = tmp_path / "hotpotqa" / "dev.jsonl"
-    records = _ask(file, "--limit", str(QUESTIONS), "--index", str(tmp_path / "index"))
-    _report("HotpotQA dev", records, {q["id"]: q["answers"] for q in read_questions(file)})
-    assert len(records) == QUESTIONS
+    deeprag("data", "hotpotqa", "--out", str(folder / "hotpotqa"))
+    deeprag("index", str(folder / "hotpotqa" / "passages.tsv.gz"), "--out", str(folder / "index"))
+    return folder / "index"
 
 
 def _ask(file: Path, *arguments: str) -> list[dict[str, Any]]:
