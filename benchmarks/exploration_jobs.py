@@ -21,7 +21,7 @@ from deeprag_graph.questions import Question
 
 
 class Shelf(Library):
-    """Three passages of a hundred words, the first of which the policy may read; from memory, and each a text of its own."""
+    """Three passages of a hundred words, each a text of its own; the policy may read the first."""
 
     fingerprint: str = "shelf"
 

@@ -152,7 +152,7 @@ class _Foreman:
     def _replace(self, process: _Process) -> Iterator[tuple[Question, Row]]:
         """Start a worker that has died again, without the question of which it dies."""
         if process.ready:
-            self._deaths.update(process.questions)
+            self._deaths.update(process.questions.keys())  # of a mapping it would take the values for counts
         code = process.bury()
         if process.early_deaths >= _DEATHS:
             raise OperatorError(f"Worker processes end at once (exit code {code}): is memory short?")
