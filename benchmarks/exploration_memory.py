@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from benchmarks.exploration_jobs import asked, in_process, opened
-from benchmarks.exploration_rates import ledger_of
+from benchmarks.exploration_rates import new_ledger
 from deeprag_graph import bulk
 from deeprag_graph.ledger import Record
 
@@ -27,7 +27,7 @@ def measure(questions: int, at_once: int) -> dict[str, Any]:
     worker = opened(in_process(questions), at_once)
     samples: dict[int, int] = {}
     rows = bulk.run(worker, asked(questions), concurrency=at_once)
-    with ledger_of(worker.settings) as ledger, closing(rows):
+    with new_ledger() as ledger, closing(rows):
         for number, (_, row) in enumerate(rows, start=1):
             record = cast(Record, row)
             assert record["outcome"] != "failed", record["error"]

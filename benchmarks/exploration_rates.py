@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import openai
 
@@ -115,9 +115,9 @@ def _workers_cpu() -> float:
 
 
 @contextmanager
-def ledger_of(settings: dict[str, Any]) -> Iterator[Ledger]:
+def new_ledger() -> Iterator[Ledger]:
     """Give a ledger that is gone afterwards."""
-    with TemporaryDirectory() as folder, Ledger(Path(folder) / "ledger.jsonl", settings) as ledger:
+    with TemporaryDirectory() as folder, Ledger(Path(folder) / "ledger.jsonl") as ledger:
         yield ledger
 
 
@@ -136,7 +136,7 @@ def drive(
     begun, begun_cpu = time.perf_counter(), time.process_time()
     wall = cpu = 0.0
     rows = bulk.run(worker, asked(questions), concurrency=at_once, workers=workers, engine=engine)
-    with ledger_of(worker.settings) as ledger, closing(rows):
+    with new_ledger() as ledger, closing(rows):
         for _, row in rows:
             record = cast(Record, row)
             assert record["outcome"] != "failed", record["error"]

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from langchain_core.retrievers import BaseRetriever
 from langgraph.errors import GraphBubbleUp
@@ -17,13 +17,16 @@ from deeprag_graph.turn import Ask, Effects, Found, Search, Turn
 Logic = Callable[[Turn], Effects]
 
 
+Boundary = Literal["policy", "target", "retriever"]
+
+
 class Patience(Protocol):
-    """Decides whether to wait for a server that is away."""
+    """Decides whether to wait for a server that is away; each boundary has one of its own."""
 
-    def worked(self) -> None:
-        """Note that a call has come back."""
+    def worked(self, boundary: Boundary) -> None:
+        """Note that a call has come back with a result."""
 
-    async def wait(self, error: AwayError, attempt: int) -> bool:
+    async def wait(self, boundary: Boundary, error: AwayError, attempt: int) -> bool:
         """Wait, then say whether to try again; `attempt` counts from 1. Raises the error where nothing will help."""
 
 
@@ -79,17 +82,19 @@ async def adrive(logic: Logic, turn: Turn, parts: Parts, store: BaseStore | None
 async def _persist(
     effect: Ask | Search, turn: Turn, parts: Parts, patience: Patience, store: BaseStore | None
 ) -> Completion | Found | DeepRAGError:
+    boundary = _boundary(effect, parts)
     attempt = 1
     while True:
         try:
             result = await _attempt(effect, parts, store)
         except AwayError as error:  # an operator's, too: the server may be on its way back
             result = error
+        if not isinstance(result, DeepRAGError):
+            patience.worked(boundary)
         if not isinstance(result, AwayError):
-            patience.worked()
             return result
         with turn.resting():
-            again = await patience.wait(result, attempt)
+            again = await patience.wait(boundary, result, attempt)
         if not again:
             return result
         attempt += 1
@@ -117,6 +122,12 @@ async def _acarry_out(effect: Ask | Search, parts: Parts, store: BaseStore | Non
 
 def _writer(effect: Ask, parts: Parts) -> Policy:
     return parts.target if effect.target and parts.target is not None else parts.policy
+
+
+def _boundary(effect: Ask | Search, parts: Parts) -> Boundary:
+    if isinstance(effect, Search):
+        return "retriever"
+    return "target" if effect.target and parts.target is not None else "policy"
 
 
 def _advance(effects: Effects, result: Completion | Found | DeepRAGError | None) -> Ask | Search:

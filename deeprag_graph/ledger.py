@@ -9,8 +9,10 @@ import hashlib
 import importlib
 import json
 import os
+import stat
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Literal, Self, cast, get_args, get_origin, get_type_hints
 
@@ -20,9 +22,11 @@ from deeprag_graph.errors import OperatorError
 from deeprag_graph.explore.tree import Outcome, Tree
 from deeprag_graph.locking import lock_open
 from deeprag_graph.questions import Question
+from deeprag_graph.transcript import one_line
 
 SCHEMA_VERSION: Final = 1
 _FSYNC_SECONDS: Final = 5.0
+_HEAD: Final = b'{"schema_version":'  # how each line begins, also a torn one
 
 
 class Record(Tree):
@@ -66,23 +70,24 @@ class Ledger:
     """A ledger open for writing, by this process alone; also a context manager.
 
     Attributes:
+        path: the file.
         done: outcome of each question that the ledger has, by id.
         torn: whether an unfinished last line was dropped.
     """
 
-    def __init__(self, path: str | Path, settings: Mapping[str, Any]) -> None:
+    def __init__(self, path: str | Path) -> None:
         """Open the ledger at `path`, or begin one.
 
         Raises:
-            OperatorError: it cannot be written, another process writes it, it is none or of another schema version, or
-                it was made with other settings.
+            OperatorError: it cannot be written, another process writes it, it is none or of another schema version.
         """
-        self.path = Path(path)
-        self._settings = json.loads(json.dumps(settings))  # as it comes back from a line
-        self._hash = settings_hash(self._settings)
+        self.path = Path(path).resolve()  # where a link leads, which `drop_failed` must not replace
+        self._begun = not self.path.exists()
+        self._settings: dict[str, Mapping[str, Any]] = {}  # of the lines, by hash
         self._questions: dict[str, str] = {}
         self.done: dict[str, Outcome] = {}
         self.torn = False
+        self._size = 0
         self._synced = time.monotonic()
         self._file = _open_locked(self.path)
         try:
@@ -94,24 +99,27 @@ class Ledger:
     def _recover(self) -> None:
         with self.path.open("rb") as file:
             for record in _records(self.path, file):
-                self._check_settings(record)
-                self.done[record["id"]] = record["outcome"]
-                self._questions[record["id"]] = record["question"]
+                self._note(record)
             self._size = _end_of_last_line(file)
         size = os.fstat(self._file).st_size
         self.torn = self._size < size
         if self.torn:
             os.ftruncate(self._file, self._size)
 
-    def _check_settings(self, record: Record) -> None:
-        if record["settings_hash"] == self._hash:
-            return
-        then, now = _flat(record["settings"]), _flat(self._settings)
-        changed = [key for key in sorted({*then, *now}) if then.get(key) != now.get(key)]
-        told = "; ".join(f"{key}: {_short(then.get(key))} then, {_short(now.get(key))} now" for key in changed)
-        raise OperatorError(
-            f"{self.path} was made with other settings ({told}); repeat those, or name another --ledger."
-        )
+    def _note(self, record: Record) -> None:
+        self.done[record["id"]] = record["outcome"]
+        self._questions[record["id"]] = record["question"]
+        self._settings.setdefault(record["settings_hash"], record["settings"])
+
+    def check_settings(self, settings: Mapping[str, Any]) -> None:
+        """Raise `OperatorError` where the ledger has lines that were made with other settings than these."""
+        settings = json.loads(json.dumps(settings))  # as they come back from a line
+        for known, then in self._settings.items():
+            if known != settings_hash(settings):
+                told = "; ".join(_differences(then, settings))
+                raise OperatorError(
+                    f"{self.path} was made with other settings ({told}); repeat those, or name another --ledger."
+                )
 
     def open_questions(self, questions: Iterable[Question]) -> list[Question]:
         """Return the questions that the ledger does not have.
@@ -124,7 +132,7 @@ class Ledger:
             known = self._questions.get(question["id"])
             if known is None:
                 missing.append(question)
-            elif known != question["question"].strip():
+            elif known.strip() != question["question"].strip():
                 raise OperatorError(
                     f"{self.path} has another question with the id {question['id']!r}; name another --ledger."
                 )
@@ -143,35 +151,44 @@ class Ledger:
             os.ftruncate(self._file, self._size)
             raise self._unwritable(error) from error
         self._size += len(line)
-        self.done[record["id"]] = record["outcome"]
-        self._questions[record["id"]] = record["question"]
+        self._note(record)
         if time.monotonic() - self._synced > _FSYNC_SECONDS:  # a power cut loses seconds of work at the most
             self._sync()
 
-    def drop_failed(self) -> int:
-        """Remove the lines of questions that have failed, so that they are open again; return how many there were."""
-        failed = [id for id, outcome in self.done.items() if outcome == "failed"]
+    def drop_failed(self, ids: Iterable[str]) -> int:
+        """Remove those lines of the questions `ids` that have failed, and return how many there were.
+
+        Raises:
+            OperatorError: the disk is full, or fails; the ledger is as it was before.
+        """
+        failed = {id for id in ids if self.done.get(id) == "failed"}
         if not failed:
             return 0
         beside = self.path.with_name(f"{self.path.name}.new")
         beside.unlink(missing_ok=True)
         file = _open_locked(beside)
         try:
-            with self.path.open("rb") as lines:
-                for line in lines:
-                    if json.loads(line)["outcome"] != "failed":
-                        _write(file, line)
-            os.fsync(file)
+            os.fchmod(file, stat.S_IMODE(os.fstat(self._file).st_mode))
+            self._copy(file, failed)
             beside.replace(self.path)
         except BaseException as error:
             os.close(file)
             beside.unlink(missing_ok=True)
-            raise self._unwritable(error) if isinstance(error, OSError) else error from error
+            if isinstance(error, OSError):
+                raise self._unwritable(error) from error
+            raise
         os.close(self._file)
         self._file, self._size = file, os.fstat(file).st_size
         for id in failed:
             del self.done[id], self._questions[id]
         return len(failed)
+
+    def _copy(self, file: int, without: set[str]) -> None:
+        with self.path.open("rb") as lines:
+            for line in lines:
+                if json.loads(line)["id"] not in without:
+                    _write(file, line)
+        os.fsync(file)
 
     def _unwritable(self, error: OSError) -> OperatorError:
         return OperatorError(
@@ -180,21 +197,32 @@ class Ledger:
         )
 
     def _sync(self) -> None:
-        os.fsync(self._file)
+        try:
+            os.fsync(self._file)
+        except OSError as error:
+            raise self._unwritable(error) from error
         self._synced = time.monotonic()
 
     def close(self) -> None:
-        """Write what is still in memory to the disk, and let others write the ledger."""
+        """Write what is still in memory to the disk, and let others write the ledger; one without a line is removed.
+
+        Raises:
+            OperatorError: the disk is full, or fails.
+        """
         try:
-            self._sync()
+            if self._size == 0 and self._begun:
+                self.path.unlink(missing_ok=True)
+            else:
+                self._sync()
         finally:
             os.close(self._file)
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        with nullcontext() if kind is None else suppress(OperatorError):  # what is under way says more
+            self.close()
 
 
 def read_ledger(path: str | Path) -> Iterator[Record]:
@@ -242,6 +270,8 @@ def _feature(kind: Any) -> Any:
 def _records(path: Path, file: BinaryIO) -> Iterator[Record]:
     for number, line in enumerate(file, 1):
         if not line.endswith(b"\n"):
+            if not line.startswith(_HEAD[: len(line)]):
+                raise OperatorError(f"{path}, line {number:,}: no line of a ledger; name another file.")
             return
         try:
             row = json.loads(line)
@@ -283,6 +313,8 @@ def _open_locked(path: Path) -> int:
         while True:
             file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
             try:
+                if not stat.S_ISREG(os.fstat(file).st_mode):
+                    raise OperatorError(f"{path} is no regular file; name another --ledger.")
                 lock_open(file)
                 if path.exists() and os.path.samestat(os.fstat(file), path.stat()):
                     return file
@@ -294,6 +326,13 @@ def _open_locked(path: Path) -> int:
         raise OperatorError(f"Another process is writing {path}; wait for it, or name another --ledger.") from None
     except OSError as error:
         raise OperatorError(f"{path} cannot be written: {error.strerror}.") from None
+
+
+def _differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+    before, after = _flat(then), _flat(now)
+    for key in sorted({*before, *after}):
+        if before.get(key) != after.get(key):
+            yield one_line(f"{key}: {_short(before.get(key))} then, {_short(after.get(key))} now")
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

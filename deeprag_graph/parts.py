@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 from urllib.parse import urlsplit
@@ -9,7 +10,7 @@ from urllib.parse import urlsplit
 from langchain_core.language_models import BaseChatModel
 from langchain_core.retrievers import BaseRetriever
 
-from deeprag_graph.errors import OperatorError
+from deeprag_graph.errors import ModelUnreachableError, OperatorError
 from deeprag_graph.policies.base import COMPLETION_TOKENS, Policy
 from deeprag_graph.policies.chat import ChatPolicy
 from deeprag_graph.policies.pool import PooledPolicy
@@ -32,10 +33,10 @@ class ModelChoice(NamedTuple):
 
     def open(self, *, parallel: int = 1) -> Policy:
         """Return the policy; raises as `make_policy` does."""
-        policies = [
-            make_policy(self.kind, self.model, address, parallel=parallel) for address in self.addresses or (None,)
-        ]
-        return policies[0] if len(policies) == 1 else PooledPolicy(policies)
+        if len(self.addresses) < 2:
+            return make_policy(self.kind, self.model, next(iter(self.addresses), None), parallel=parallel)
+        model = self.model or _served_model(self.addresses)
+        return PooledPolicy([make_policy(self.kind, model, address, parallel=parallel) for address in self.addresses])
 
     @property
     def is_local(self) -> bool:
@@ -116,7 +117,11 @@ def make_retriever(index: str | None = None, *, parallel: int = 10) -> BaseRetri
 def _check_address(base_url: str | None) -> None:
     try:
         url = urlsplit(base_url or "http://unset")
+        if url.username or url.password:
+            raise OperatorError(f"Leave credentials out of --base-url ({url.hostname}): the key is OPENAI_API_KEY.")
         fine = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
+    except OperatorError:
+        raise
     except ValueError:  # a port that is no number
         fine = False
     if not fine:
@@ -162,6 +167,19 @@ def _chat_model(model: str | None, base_url: str | None) -> BaseChatModel:
         logprobs=True,
         top_logprobs=5,
     )
+
+
+def _served_model(addresses: Sequence[str]) -> str:
+    """Return the model of the first server that answers: one of several may be away."""
+    away: ModelUnreachableError | None = None
+    for address in addresses:
+        _check_address(address)
+        try:
+            return _first_model(address, os.environ.get("OPENAI_API_KEY") or "none")
+        except ModelUnreachableError as error:
+            away = error
+    assert away is not None
+    raise away
 
 
 def _first_model(base_url: str, key: str) -> str:

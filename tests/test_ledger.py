@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -32,8 +33,8 @@ def ask(*ids: str) -> list[Question]:
     return [Question(id=id, question=f"What is {id}?", answers=["yes"]) for id in ids]
 
 
-def write(path: Path, *records: Record, settings: dict[str, Any] = SETTINGS) -> None:
-    with Ledger(path, settings) as ledger:
+def write(path: Path, *records: Record) -> None:
+    with Ledger(path) as ledger:
         for line in records:
             ledger.append(line)
 
@@ -42,7 +43,7 @@ def ids(path: Path) -> list[str]:
     return [line["id"] for line in read_ledger(path)]
 
 
-@given(questions=st.lists(hostile.filter(str.strip), max_size=4))
+@given(questions=st.lists(hostile.filter(str.strip), min_size=1, max_size=4))
 def test_what_is_appended_is_read_back(questions: list[str], tmp_path_factory: pytest.TempPathFactory) -> None:
     path = tmp_path_factory.mktemp("ledger") / "trees.jsonl"
     questions = [question.encode(errors="replace").decode() for question in questions]
@@ -55,7 +56,7 @@ def test_what_is_appended_is_read_back(questions: list[str], tmp_path_factory: p
 def test_a_ledger_that_is_opened_again_knows_what_is_done(tmp_path: Path) -> None:
     path = tmp_path / "new" / "folder" / "trees.jsonl"
     write(path, record("a"), record("b", "unsolved"))
-    with Ledger(path, SETTINGS) as ledger:
+    with Ledger(path) as ledger:
         assert ledger.done == {"a": "solved", "b": "unsolved"}
         assert not ledger.torn
         assert [question["id"] for question in ledger.open_questions(ask("a", "b", "c"))] == ["c"]
@@ -75,7 +76,7 @@ def test_wherever_a_crash_tears_the_file_whole_lines_stay_and_the_torn_one_goes(
     path.write_bytes(whole[:cut])
     complete = whole[:cut].count(b"\n")
     assert ids(path) == [f"q{n}" for n in range(complete)]
-    with Ledger(path, SETTINGS) as ledger:
+    with Ledger(path) as ledger:
         assert list(ledger.done) == [f"q{n}" for n in range(complete)]
         assert ledger.torn == (not whole[:cut].endswith(b"\n") and cut > 0)
         for n in range(complete, 4):
@@ -85,7 +86,7 @@ def test_wherever_a_crash_tears_the_file_whole_lines_stay_and_the_torn_one_goes(
 
 def _open(path: Path, results: Any) -> None:
     try:
-        Ledger(path, SETTINGS)
+        Ledger(path)
         results.put("open")
     except OperatorError as error:
         results.put(str(error))
@@ -103,11 +104,11 @@ def _from_another_process(path: Path) -> str:
 
 def test_a_second_writer_is_refused_until_the_first_one_closes(tmp_path: Path) -> None:
     path = tmp_path / "trees.jsonl"
-    with Ledger(path, SETTINGS) as ledger:
+    with Ledger(path) as ledger:
         refused = f"Another process is writing {path}; wait for it, or name another --ledger."
         assert _from_another_process(path) == refused
         ledger.append(record("a", "failed"))
-        ledger.drop_failed()  # puts a new file in its place, which is locked as well
+        ledger.drop_failed(["a"])  # puts a new file in its place, which is locked as well
         assert _from_another_process(path) == refused
     assert _from_another_process(path) == "open"
 
@@ -115,21 +116,35 @@ def test_a_second_writer_is_refused_until_the_first_one_closes(tmp_path: Path) -
 def test_failed_questions_are_removed_on_request_and_no_others(tmp_path: Path) -> None:
     path = tmp_path / "trees.jsonl"
     write(path, record("a"), record("b", "failed"), record("c", "unsolved"), record("d", "failed"))
-    with Ledger(path, SETTINGS) as ledger:
-        assert ledger.drop_failed() == 2
-        assert ledger.drop_failed() == 0
+    with Ledger(path) as ledger:
+        assert ledger.drop_failed(["a", "c", "x"]) == 0
+        assert ledger.drop_failed(["b"]) == 1
+        assert ledger.drop_failed(["a", "b", "d"]) == 1
         assert [question["id"] for question in ledger.open_questions(ask("a", "b", "c", "d"))] == ["b", "d"]
         ledger.append(record("b"))
     assert ids(path) == ["a", "c", "b"]
     assert [file.name for file in tmp_path.iterdir()] == ["trees.jsonl"]
 
 
+def test_a_link_to_a_ledger_stays_one_and_its_mode_stays_what_it_is(tmp_path: Path) -> None:
+    path, link = tmp_path / "trees.jsonl", tmp_path / "link.jsonl"
+    write(path, record("a"), record("b", "failed"))
+    path.chmod(0o600)
+    link.symlink_to(path)
+    with Ledger(link) as ledger:
+        ledger.drop_failed(["b"])
+    assert link.is_symlink()
+    assert (ids(path), stat.S_IMODE(path.stat().st_mode)) == (["a"], 0o600)
+
+
 def test_other_settings_are_refused_and_told_apart_by_name(tmp_path: Path) -> None:
     path = tmp_path / "trees.jsonl"
     write(path, record("a"))
     other = {"policy": "scripted", "context": {"max_steps": 8, "decision": "policy"}}
-    with pytest.raises(OperatorError, match=r"other settings \(context.max_steps: 6 then, 8 now\)"):
-        Ledger(path, other)
+    with Ledger(path) as ledger:
+        ledger.check_settings(SETTINGS)
+        with pytest.raises(OperatorError, match=r"other settings \(context.max_steps: 6 then, 8 now\)"):
+            ledger.check_settings(other)
     assert settings_hash(SETTINGS) == settings_hash(dict(reversed(list(SETTINGS.items()))))
     assert settings_hash(SETTINGS) != settings_hash(other)
 
@@ -137,7 +152,7 @@ def test_other_settings_are_refused_and_told_apart_by_name(tmp_path: Path) -> No
 def test_another_question_under_a_known_id_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "trees.jsonl"
     write(path, record("a"))
-    with Ledger(path, SETTINGS) as ledger, pytest.raises(OperatorError, match="another question with the id 'a'"):
+    with Ledger(path) as ledger, pytest.raises(OperatorError, match="another question with the id 'a'"):
         ledger.open_questions([Question(id="a", question="Who else?", answers=["yes"])])
 
 
@@ -146,20 +161,36 @@ def test_another_schema_version_is_refused(tmp_path: Path) -> None:
     write(path, record("a"))
     newer = json.loads(path.read_text()) | {"schema_version": SCHEMA_VERSION + 1}
     path.write_text(f"{json.dumps(newer)}\n")
-    for use in (lambda: Ledger(path, SETTINGS), lambda: list(read_ledger(path))):
+    for use in (lambda: Ledger(path), lambda: list(read_ledger(path))):
         with pytest.raises(OperatorError, match=f"schema version {SCHEMA_VERSION + 1}, this release writes and reads"):
             use()
     assert json.loads(path.read_text()) == newer
 
 
-@pytest.mark.parametrize("line", ["nonsense", "[]", "{}", "7", '{"id": "q", "question": "?"}'])
-def test_a_file_that_is_no_ledger_is_refused_and_left_alone(line: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("end", ["\n", "", "\nand more"])
+@pytest.mark.parametrize("line", ["nonsense", "[]", "{}", "7", '{"id": "q", "question": "?"}', "\x89PNG"])
+def test_a_file_that_is_no_ledger_is_refused_and_left_alone(line: str, end: str, tmp_path: Path) -> None:
     path = tmp_path / "trees.jsonl"
-    path.write_text(f"{line}\nand more")
-    for use in (lambda: Ledger(path, SETTINGS), lambda: list(read_ledger(path))):
+    path.write_text(line + end)
+    for use in (lambda: Ledger(path), lambda: list(read_ledger(path))):
         with pytest.raises(OperatorError, match=r"line 1: no line of a ledger; name another file\."):
             use()
-    assert path.read_text() == f"{line}\nand more"
+    assert path.read_text() == line + end
+
+
+@pytest.mark.parametrize("device", ["/dev/null", "/dev/full"])
+def test_a_device_is_no_ledger(device: str) -> None:
+    with pytest.raises(OperatorError, match="is no regular file"):
+        Ledger(device)
+
+
+def test_a_ledger_to_which_nothing_was_added_is_not_left_behind(tmp_path: Path) -> None:
+    path = tmp_path / "trees.jsonl"
+    write(path)
+    assert not path.exists()
+    path.touch()
+    write(path)
+    assert path.exists()
 
 
 def test_a_line_without_what_it_should_have_is_named(tmp_path: Path) -> None:
@@ -175,16 +206,16 @@ def test_a_missing_ledger_a_folder_and_one_that_cannot_be_written_are_a_sentence
     with pytest.raises(OperatorError, match=r"cannot be read: Is a directory\."):
         list(read_ledger(tmp_path))
     with pytest.raises(OperatorError, match=r"cannot be written: Is a directory\."):
-        Ledger(tmp_path, SETTINGS)
+        Ledger(tmp_path)
 
 
 _FULL = """
 import resource, sys
 from deeprag_graph.errors import OperatorError
 from deeprag_graph.ledger import Ledger
-from tests.test_ledger import SETTINGS, record
+from tests.test_ledger import record
 resource.setrlimit(resource.RLIMIT_FSIZE, (5_000, resource.RLIM_INFINITY))
-with Ledger(sys.argv[1], SETTINGS) as ledger:
+with Ledger(sys.argv[1]) as ledger:
     for n in range(100):
         try:
             ledger.append(record(f"q{n}"))
@@ -213,3 +244,17 @@ def test_closing_a_ledger_brings_it_to_the_disk(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(os, "fsync", lambda file: synced.append(os.fstat(file).st_size))
     write(path, record("a"), record("b"))
     assert synced == [path.stat().st_size]
+
+
+def test_a_disk_that_fails_late_is_a_sentence_too_and_hides_no_other_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OperatorError, match=r"cannot be written \(No space left on device\)"):
+        write(tmp_path / "trees.jsonl", record("a"))
+    with pytest.raises(KeyError), Ledger(tmp_path / "other.jsonl") as ledger:
+        ledger.append(record("a"))
+        raise KeyError

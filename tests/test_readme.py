@@ -52,6 +52,7 @@ def test_the_python_runs_as_printed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_every_deeprag_command_parses() -> None:
     printed = "\n".join(block for page in (README, RETRIEVAL, EXPLORATION) for block in blocks("bash", page))
+    printed = printed.replace("\\\n", " ")
     lines = [line.split("deeprag ", 1)[1] for line in printed.splitlines() if "deeprag " in line]
     commands = [shlex.split(line.split(">")[0], comments=True) for line in lines]
     assert {command[0] for command in commands} == {"ask", "index", "search", "explore", "tree", "data"}
@@ -74,7 +75,7 @@ def test_the_python_of_the_guide_to_exploration_runs_as_printed(
     exec(compile(search, "exploration.md", "exec"), names)
     assert (names["tree"]["outcome"], names["tree"]["cost"]) == ("solved", 0)
     asked = Question(id="q", question="In which village?", answers=["Middenbeemster"])
-    with Ledger("trees.jsonl", {"policy": "scripted"}) as ledger:
+    with Ledger("trees.jsonl") as ledger:
         ledger.append(make_record(asked, names["tree"], {"policy": "scripted"}))
     exec(compile(label, "exploration.md", "exec"), names)
     assert "chosen='parametric'" in capsys.readouterr().out

@@ -6,6 +6,7 @@ from typing import Any, Protocol, cast
 
 from deeprag_graph.bulk.patience import WAIT_SECONDS, Waiting
 from deeprag_graph.effects import Parts
+from deeprag_graph.errors import RetrievalError
 from deeprag_graph.explore.gold import GoldRetriever, gold_passages
 from deeprag_graph.explore.loop import explore_with
 from deeprag_graph.explore.search import ExploreContext, begin, fail
@@ -13,6 +14,7 @@ from deeprag_graph.explore.tree import Tree
 from deeprag_graph.graph import check_parts, compile_graph
 from deeprag_graph.ledger import Record, make_record
 from deeprag_graph.parts import ModelChoice, make_retriever
+from deeprag_graph.policies.base import Policy
 from deeprag_graph.questions import Question
 from deeprag_graph.search import PassageCache, fingerprint
 from deeprag_graph.state import Context, Output, Usage
@@ -128,32 +130,49 @@ class ExploreWorker:
     def __init__(self, job: ExploreJob, parts: Parts) -> None:
         self.job, self._parts = job, parts
         self.settings: dict[str, Any] = {
-            "policy": parts.policy.name,
-            "target": parts.target.name if parts.target else "",
+            "policy": _described(parts.policy),
+            "target": _described(parts.target) if parts.target else "",
             "index": fingerprint(parts.retriever),
             "passages": parts.policy.passages,
             "retry_with_gold": job.retry_with_gold,
-            "context": job.context.model_dump(mode="json", exclude={"decision", "approve_retrievals"}),
+            "context": _bounds(job.context),
         }
 
     async def work(self, question: Question) -> Record:
         """Return the tree of a question."""
         asked, answers = question["question"], question["answers"]
         tree = await explore_with(self._parts, asked, answers, self.job.context)
-        if (
-            self.job.retry_with_gold
-            and tree["outcome"] == "unsolved"
-            and (gold := await gold_passages(question, self._parts))
-        ):
-            parts = self._parts._replace(retriever=GoldRetriever(retriever=self._parts.retriever, gold=gold))
-            again = await explore_with(parts, asked, answers, self.job.context, gold_passages=True)
-            tree = _both(tree, again)
+        if self.job.retry_with_gold and tree["outcome"] == "unsolved":
+            tree = await self._again(tree, question)
         return make_record(question, tree, self.settings)
+
+    async def _again(self, first: Tree, question: Question) -> Tree:
+        """Search with the gold passages, and return what has come of both searches."""
+        try:
+            gold = await gold_passages(question, self._parts)
+        except RetrievalError as error:
+            return fail(first, str(error))
+        if not gold:
+            return first
+        parts = self._parts._replace(retriever=GoldRetriever(retriever=self._parts.retriever, gold=gold))
+        asked, answers = question["question"], question["answers"]
+        return _both(first, await explore_with(parts, asked, answers, self.job.context, gold_passages=True))
 
     def failed(self, question: Question, reason: str) -> Record:
         """Return a record of a search that came to nothing."""
-        tree = begin(question["question"], question["answers"])["tree"]
+        tree = begin(question["question"].strip(), question["answers"])["tree"]
         return make_record(question, fail(tree, reason), self.settings)
+
+
+def _described(policy: Policy) -> str:
+    """Return what tells the policy from any that would write other texts."""
+    return f"{policy.kind} {policy.name}".strip()
+
+
+def _bounds(context: ExploreContext) -> dict[str, Any]:
+    """Return the settings that make a difference to a search."""
+    unused = {"decision", "approve_retrievals", *(["f1_threshold"] if context.match != "f1" else [])}
+    return context.model_dump(mode="json", exclude=unused)
 
 
 def _both(first: Tree, again: Tree) -> Tree:

@@ -90,9 +90,10 @@ def run(args: argparse.Namespace) -> int:
         )
     context = context_of(args, ExploreContext, "match", "f1_threshold", "calibrate")
     job = ExploreJob(choice_of(args), context, args.retry_with_gold)
-    print("Making the model ready ...", file=sys.stderr, flush=True)
-    worker = job.open(args.concurrency, say)
-    with Ledger(args.ledger, worker.settings) as ledger:
+    with Ledger(args.ledger) as ledger:  # first: a model may take minutes to be fetched
+        print("Making the model ready ...", file=sys.stderr, flush=True)
+        worker = job.open(args.concurrency, say)
+        ledger.check_settings(worker.settings)
         _explore(worker, ledger, questions, args)
     summary = summarise(read_ledger(args.ledger))
     print(json.dumps(summary, ensure_ascii=False) if args.json else "\n".join(lines(summary)))
@@ -103,7 +104,8 @@ def _explore(worker: ExploreWorker, ledger: Ledger, questions: list[Question], a
     """Search what the ledger does not have yet, and add it."""
     if ledger.torn:
         say(f"{ledger.path} ended in an unfinished line, which was dropped; its question is searched again.")
-    if args.retry_failed and (failed := ledger.drop_failed()):
+    ids = [question["id"] for question in questions]
+    if args.retry_failed and (failed := ledger.drop_failed(ids)):
         say(f"{failed:,} failed questions are searched again.")
     missing = ledger.open_questions(questions)
     rows = run_bulk(worker, missing, concurrency=args.concurrency, workers=args.workers, engine=args.engine, say=say)
@@ -113,8 +115,8 @@ def _explore(worker: ExploreWorker, ledger: Ledger, questions: list[Question], a
                 ledger.append(record := cast(Record, row))
                 progress.add(record)
         except BaseException:
-            done = sum(question["id"] in ledger.done for question in questions)
-            say(f"{done:,} of {len(questions):,} questions are in {ledger.path}; the same command goes on from there.")
+            if done := sum(id in ledger.done for id in ids):
+                say(f"{done:,} of {len(ids):,} questions are in {ledger.path}; the same command goes on from there.")
             raise
 
 

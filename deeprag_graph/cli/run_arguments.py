@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from deeprag_graph.bulk import PartsChoice, check_engine
 from deeprag_graph.bulk.patience import WAIT_SECONDS
-from deeprag_graph.cli.arguments import positive
+from deeprag_graph.cli.arguments import positive, seconds
 from deeprag_graph.errors import OperatorError
 from deeprag_graph.parts import ModelChoice
 from deeprag_graph.questions import Question, read_questions
@@ -72,7 +72,7 @@ def add_bulk(parser: argparse.ArgumentParser) -> None:
     engine = "where the processes are: on this machine, or on the Ray cluster at RAY_ADDRESS (extra `ray`)"
     group.add_argument("--engine", choices=("local", "ray"), default="local", help=engine)
     wait = f"how long to wait for a server that stops answering on the way (default {WAIT_SECONDS:,.0f})"
-    group.add_argument("--wait", metavar="SECONDS", type=float, default=WAIT_SECONDS, help=wait)
+    group.add_argument("--wait", metavar="SECONDS", type=seconds, default=WAIT_SECONDS, help=wait)
 
 
 def choice_of(args: argparse.Namespace) -> PartsChoice:

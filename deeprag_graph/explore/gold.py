@@ -6,6 +6,7 @@ from langchain_core.documents import Document
 from langchain_core.retrievers import BaseRetriever
 
 from deeprag_graph.effects import Parts
+from deeprag_graph.errors import AwayError
 from deeprag_graph.matching import normalise
 from deeprag_graph.questions import Question
 from deeprag_graph.search import asearch, search
@@ -17,7 +18,8 @@ _AMONG = 20  # first passages of a search, among which a gold one should be
 async def gold_passages(question: Question, parts: Parts) -> list[Passage]:
     """Return the passages that the question's line names, as far as searches for their titles and for it find them.
 
-    They have one of the `supporting_titles` and one of the `supporting_ids`, as far as the line has such.
+    They have one of the `supporting_titles` and one of the `supporting_ids`, as far as the line has such. Raises
+    `RetrievalError` where a search fails.
     """
     titles = [str(title) for title in question.get("supporting_titles") or []]  # type: ignore[attr-defined]
     ids = {str(id) for id in question.get("supporting_ids") or []}  # type: ignore[attr-defined]
@@ -25,10 +27,21 @@ async def gold_passages(question: Question, parts: Parts) -> list[Passage]:
         return []
     gold: dict[str, Passage] = {}
     for query in [*titles, question["question"]]:
-        found = await asearch(parts.retriever, query, _AMONG, None)
-        named = [p for p in found.passages if (not titles or p["title"] in titles) and (not ids or p["id"] in ids)]
+        found = await _found(parts, query)
+        named = [p for p in found if (not titles or p["title"] in titles) and (not ids or p["id"] in ids)]
         gold |= {passage["text"]: passage for passage in named}
     return list(gold.values())
+
+
+async def _found(parts: Parts, query: str) -> list[Passage]:
+    attempt = 1
+    while True:
+        try:
+            return (await asearch(parts.retriever, query, _AMONG, None)).passages
+        except AwayError as error:
+            if parts.patience is None or not await parts.patience.wait("retriever", error, attempt):
+                raise
+        attempt += 1
 
 
 class GoldRetriever(BaseRetriever):

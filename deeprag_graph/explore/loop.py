@@ -53,7 +53,7 @@ def explore(
     """
     parts = check_parts(Parts(policy, retriever, target))
     loop = _loop(question, answers, context or ExploreContext())
-    store = store or PassageCache()  # both branches of a tree like to ask the same
+    store = PassageCache() if store is None else store  # the branches of one tree like to ask the same
     try:
         logic, turn = next(loop)
         while True:
@@ -88,7 +88,7 @@ async def explore_with(
 ) -> Tree:
     """Search with parts that are checked, patience among them; `gold_passages` is noted in the tree."""
     loop = _loop(question, answers, context, gold_passages=gold_passages)
-    store = store or PassageCache()
+    store = PassageCache() if store is None else store
     try:
         logic, turn = next(loop)
         while True:

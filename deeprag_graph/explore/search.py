@@ -304,14 +304,14 @@ def conclude(tree: Tree) -> Tree:
     A path that is right counts as solved only if no branch failed that might have held a cheaper one.
     """
     failed = [node for node in tree["nodes"] if node["outcome"] == "failed"]
-    dearer = [node for node in failed if tree["cost"] is None or node["cost"] < tree["cost"]]
-    outcome: Outcome = "failed" if dearer else "unsolved" if tree["best"] == NONE else "solved"
+    in_doubt = [node for node in failed if tree["cost"] is None or node["cost"] < tree["cost"]]
+    outcome: Outcome = "failed" if in_doubt else "unsolved" if tree["best"] == NONE else "solved"
     stop: SearchStop = tree["stop_reason"]
     if outcome != "unsolved":
         stop = outcome
     elif stop == "exhausted":
         stop = _bound(tree)
-    return Tree(**{**tree, "outcome": outcome, "stop_reason": stop, "error": dearer[0]["error"] if dearer else ""})
+    return Tree(**{**tree, "outcome": outcome, "stop_reason": stop, "error": in_doubt[0]["error"] if in_doubt else ""})
 
 
 def fail(tree: Tree, reason: str) -> Tree:

@@ -192,7 +192,8 @@ def lines(summary: Summary) -> Iterator[str]:
     yield f"{_outcomes(summary['outcomes'])} of {summary['questions']:,} questions"
     if len(summary["datasets"]) > 1:
         solved = (
-            f"{name} {found['solved']:,} of {sum(found.values()):,}" for name, found in summary["datasets"].items()
+            f"{one_line(name)} {found['solved']:,} of {sum(found.values()):,}"
+            for name, found in summary["datasets"].items()
         )
         yield _line("solved", ", ".join(solved))
     yield _line("ended by", _counts(summary["stop_reasons"]))

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Final, NamedTuple, cast
 
-from deeprag_graph.explore.tree import NONE, ROOT, Node, NodeOutcome, Outcome, StoredPassage, path
+from deeprag_graph.explore.tree import NONE, Node, NodeOutcome, Outcome, StoredPassage, path
 from deeprag_graph.ledger import Record
 from deeprag_graph.state import STOP_REASONS
 from deeprag_graph.transcript import Decision
@@ -56,11 +56,6 @@ class View:
     def path(self) -> list[Node]:
         """The nodes on the path to the right answer that was found first; none where none was found."""
         return path(self.record, self.record["best"])
-
-    @property
-    def root(self) -> Node | None:
-        """The first node, if the search got that far."""
-        return self.nodes[ROOT] if self.nodes else None
 
     def passages(self, node: Node) -> Iterator[tuple[StoredPassage, float | None]]:
         """Yield the passages that a node brought in, with their scores."""

@@ -70,9 +70,14 @@ class Policy(ABC):
     passages: int = 3
 
     @property
+    def kind(self) -> str:
+        """What the policy is called without its model: `chat`, `completion`, `local`, or the name of its class."""
+        return type(self).__name__.removesuffix("Policy").lower()
+
+    @property
     def name(self) -> str:
-        """What the policy's model is called, for records: two that differ write different texts."""
-        return type(self).__name__
+        """What the policy's model is called, "" where it has none."""
+        return ""
 
     @abstractmethod
     def complete(self, prompt: Prompt) -> Completion:

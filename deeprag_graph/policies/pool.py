@@ -25,6 +25,11 @@ class PooledPolicy(Policy):
         self.passages = policies[0].passages
 
     @property
+    def kind(self) -> str:
+        """What each of the policies is."""
+        return self._policies[0].kind
+
+    @property
     def name(self) -> str:
         """The model's name, as the first server has it."""
         return self._policies[0].name

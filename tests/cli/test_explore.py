@@ -20,10 +20,12 @@ from benchmarks.worlds import Worlds, paper_world
 from deeprag_graph import parts
 from deeprag_graph.cli import main
 from deeprag_graph.errors import PolicyError
+from deeprag_graph.explore import ExploreContext
+from deeprag_graph.explore import explore as direct
 from deeprag_graph.explore.tree import trajectory
 from deeprag_graph.ledger import Record, read_ledger
 from deeprag_graph.policies import Policy, Prompt, ScriptedPolicy
-from tests.fake_server import FakeServer, mortal_server
+from tests.fake_server import FakeServer, free_address, mortal_server
 
 ROOT = Path(__file__).parents[2]
 Use = Callable[[Policy], None]
@@ -76,6 +78,63 @@ def test_every_question_becomes_a_line_and_the_summary_counts_them(
     assert {record["dataset"] for record in records.values()} == {"worlds"}
 
 
+def test_the_driver_finds_the_trees_that_direct_calls_find(
+    use: Use, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, worlds = world_file(tmp_path, 40)
+    use(ScriptedPolicy(worlds.reply))
+    monkeypatch.setattr("deeprag_graph.bulk.jobs.make_retriever", lambda *_, **__: worlds.retriever())
+    ledger = tmp_path / "trees.jsonl"
+    assert explore("--questions", file, "--ledger", ledger, "--concurrency", 16, "--calibrate", "path") == 0
+    for id, record in by_id(ledger).items():
+        world = worlds.by_name[id]
+        context = ExploreContext(calibrate="path")
+        tree: Any = direct(
+            world.question, [world.answer], ScriptedPolicy(worlds.reply), worlds.retriever(), context=context
+        )
+        tree["usage"]["seconds"] = 0
+        assert {key: record[key] for key in tree} == tree
+
+
+def test_the_settings_tell_kinds_of_policies_apart_and_leave_out_what_is_not_used(tmp_path: Path) -> None:
+    file = questions_file(tmp_path, 1)
+    with FakeServer("RP") as server:
+        flags: list[str | Path] = ["--questions", file, "--base-url", server.url, "--model", "m"]
+        assert explore(*flags, "--ledger", tmp_path / "a", "--policy", "completion") == 0
+        assert explore(*flags, "--ledger", tmp_path / "a", "--policy", "chat") == 2
+        assert explore(*flags, "--ledger", tmp_path / "a", "--policy", "completion", "--f1-threshold", "0.5") == 0
+        assert explore(*flags, "--ledger", tmp_path / "b", "--policy", "chat") == 0
+    assert [next(read_ledger(tmp_path / name))["settings"]["policy"] for name in "ab"] == ["completion m", "chat m"]
+
+
+@pytest.mark.parametrize("policy", ["completion", "chat"])
+def test_a_run_begins_while_one_of_its_servers_is_away(policy: str, tmp_path: Path) -> None:
+    file = questions_file(tmp_path, 6)
+    with FakeServer("RP") as server:
+        servers = ["--base-url", free_address(), "--base-url", server.url]
+        assert explore("--questions", file, "--ledger", tmp_path / "l", "--policy", policy, *servers) == 0
+    assert {record["outcome"] for record in by_id(tmp_path / "l").values()} == {"solved"}
+
+
+def test_only_the_questions_of_this_run_are_searched_again(use: Use, tmp_path: Path) -> None:
+    file, worlds = world_file(tmp_path, 4)
+    use(ScriptedPolicy(lambda _: PolicyError("The model server answered 500.")))
+    ledger = tmp_path / "trees.jsonl"
+    flags: list[str | Path] = ["--questions", file, "--ledger", ledger, "--max-retrievals", "0"]
+    assert explore(*flags) == 1
+    use(ScriptedPolicy(worlds.reply))
+    assert explore(*flags, "--limit", "2", "--retry-failed") == 0
+    failed = [id for id, record in by_id(ledger).items() if record["outcome"] == "failed"]
+    assert sorted(failed) == ["q2", "q3"]
+
+
+@pytest.mark.parametrize("text", ["-5", "nan", "inf", "soon"])
+def test_seconds_to_wait_are_a_number(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        explore("--questions", "q", "--ledger", "l", "--wait", text)
+    assert f"seconds, a number from 0 on, not '{text}'" in capsys.readouterr().err
+
+
 def test_a_second_run_searches_nothing_and_says_the_same(
     use: Use, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -125,6 +184,7 @@ def test_failed_questions_stay_failed_until_they_are_asked_for_again(
         (["--index", "no/such/folder"], "no/such/folder"),
         (["--base-url", "nonsense"], "'nonsense' is not the address of a server"),
         (["--base-url", "http://127.0.0.1:9/v1"], "No model server answers at http://127.0.0.1:9/v1"),
+        (["--base-url", "http://me:secret@127.0.0.1:9/v1"], "Leave credentials out of --base-url (127.0.0.1)"),
         (["--policy", "completion"], "The completion policy needs a server: give --base-url"),
     ],
 )
@@ -297,7 +357,7 @@ def test_a_second_model_writes_the_answers_from_memory_and_nothing_else(tmp_path
     assert all(re.search(r"Follow up: [^\n]+\nIntermediate answer:$", prompt) for prompt in due)
     assert not any(re.search(r"Follow up: [^\n]+\nIntermediate answer:$", prompt) for prompt in written)
     settings = next(iter(read_ledger(ledger)))["settings"]
-    assert (settings["policy"], settings["target"]) == ("scripted-model", "scripted-model")
+    assert (settings["policy"], settings["target"]) == ("completion scripted-model",) * 2
 
 
 @pytest.mark.slow

@@ -103,8 +103,9 @@ def searched(world: World, calibrate: Calibration = "none", **bounds: int) -> Re
 
 
 def write_ledger(path: Path, records: Iterable[Record]) -> Path:
-    """Write a ledger as an exploration does."""
-    with Ledger(path, SETTINGS) as ledger:
+    """Write a ledger as an exploration does; also one that has no line yet."""
+    path.touch()
+    with Ledger(path) as ledger:
         for record in records:
             ledger.append(record)
     return path
