@@ -16,6 +16,7 @@ from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Literal, Self, cast, get_args, get_origin, get_type_hints
 
+import orjson
 from typing_extensions import is_typeddict
 
 from deeprag_graph.errors import OperatorError
@@ -144,7 +145,7 @@ class Ledger:
         Raises:
             OperatorError: the disk is full, or fails; the ledger is as it was before.
         """
-        line = json.dumps(record, ensure_ascii=False, separators=(",", ":")).encode(errors="replace") + b"\n"
+        line = _line(record)
         try:
             _write(self._file, line)
         except OSError as error:
@@ -299,6 +300,13 @@ def _end_of_last_line(file: BinaryIO) -> int:
         if (newline := file.read(min(step, end - at)).rfind(b"\n")) >= 0:
             return at + newline + 1
     return 0
+
+
+def _line(record: Record) -> bytes:
+    try:
+        return orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)  # a third of what the standard library takes
+    except orjson.JSONEncodeError:  # half of a surrogate pair
+        return json.dumps(record, ensure_ascii=False, separators=(",", ":")).encode(errors="replace") + b"\n"
 
 
 def _write(file: int, data: bytes) -> None:

@@ -53,6 +53,12 @@ def test_what_is_appended_is_read_back(questions: list[str], tmp_path_factory: p
     assert path.read_bytes().count(b"\n") == len(lines)
 
 
+def test_half_of_a_surrogate_pair_becomes_a_question_mark_and_no_line_is_lost(tmp_path: Path) -> None:
+    path = tmp_path / "trees.jsonl"
+    write(path, record("a", error="odd \udcff text"), record("b"))
+    assert [(line["id"], line["error"]) for line in read_ledger(path)] == [("a", "odd ? text"), ("b", "")]
+
+
 def test_a_ledger_that_is_opened_again_knows_what_is_done(tmp_path: Path) -> None:
     path = tmp_path / "new" / "folder" / "trees.jsonl"
     write(path, record("a"), record("b", "unsolved"))
