@@ -115,8 +115,9 @@ class Ledger:
     def check_settings(self, settings: Mapping[str, Any]) -> None:
         """Raise `OperatorError` where the ledger has lines that were made with other settings than these."""
         settings = json.loads(json.dumps(settings))  # as they come back from a line
+        now = settings_hash(settings)
         for known, then in self._settings.items():
-            if known != settings_hash(settings):
+            if known != now:
                 told = "; ".join(_differences(then, settings))
                 raise OperatorError(
                     f"{self.path} was made with other settings ({told}); repeat those, or name another --ledger."

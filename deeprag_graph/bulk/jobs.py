@@ -17,7 +17,7 @@ from deeprag_graph.parts import ModelChoice, make_retriever
 from deeprag_graph.policies.base import Policy
 from deeprag_graph.questions import Question
 from deeprag_graph.search import PassageCache, fingerprint
-from deeprag_graph.state import Context, Output, Usage
+from deeprag_graph.state import Context, Output, Usage, no_usage
 
 Row = Mapping[str, Any]
 Say = Callable[[str], None]
@@ -96,9 +96,8 @@ class AskWorker:
 
     def failed(self, question: Question, reason: str) -> Row:
         """Return a row without an answer."""
-        usage = Usage(llm_calls=0, retrievals=0, prompt_tokens=0, completion_tokens=0, seconds=0.0)
         ended = {"answer": "", "answer_long": "", "stop_reason": "policy_failed", "error": reason}
-        return {"question": question["question"], **ended, "steps": [], "corrections": [], "usage": usage}
+        return {"question": question["question"], **ended, "steps": [], "corrections": [], "usage": no_usage()}
 
 
 def answer_row(output: Output) -> Row:
